@@ -1,0 +1,54 @@
+# Everything a developer needs, each from nothing: `make gate` and `make test` create .venv and install into it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CACHE := $(CURDIR)/.llmopt/cache
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export TOKENIZERS_PARALLELISM = false
+# Kept beside the reports, so that the second run finds what the first one compiled.
+export TORCHINDUCTOR_CACHE_DIR ?= $(CACHE)/inductor
+# No hub is asked for anything: the zoo ships with the repository.
+export HF_HUB_OFFLINE = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install gate test check format zoo bench wheel clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+install: $(READY) ## create .venv and install the project with everything it is developed with
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]' --requirement requirements-dev.txt
+	touch $@
+
+gate: $(READY) ## run the shipped suites against the zoo on this machine and print the verdicts
+	$(BIN)/llmopt gate
+
+test: $(READY) ## run the project's own tests
+	$(BIN)/python -m pytest tests -n 2 --dist loadgroup
+
+check: $(READY) ## lint and type-check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## format the code and apply what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+zoo: $(READY) ## train the zoo again, and make its prompts (about an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python fixtures/train.py
+	$(BIN)/python fixtures/make_prompts.py
+
+bench: $(READY) ## measure what the plugin itself costs, into benchmarks/overhead/
+	$(BIN)/python benchmarks/overhead/measure.py
+
+wheel: $(READY) ## build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+clean: ## remove the environment and everything that was generated
+	rm -rf $(VENV) .llmopt dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

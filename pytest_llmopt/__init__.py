@@ -1,0 +1,65 @@
+"""pytest-llmopt: regression tests for optimized language models.
+
+Importing this costs nothing: names are resolved when they are used, and no engine is imported before one is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmopt._version import __version__
+
+if TYPE_CHECKING:
+    from pytest_llmopt import llmopt
+    from pytest_llmopt.core.engine import Continuation, Generation, SamplingParams
+    from pytest_llmopt.core.errors import LlmoptError, OptionError, RequirementMissingError
+    from pytest_llmopt.core.logprobs import TopLogprobs
+    from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, Promise
+    from pytest_llmopt.core.prompts import Prompt, PromptSet
+    from pytest_llmopt.core.requirements import Cuda, Package
+    from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
+
+__all__ = [
+    "AccuracyLimits",
+    "Continuation",
+    "Cuda",
+    "Estimate",
+    "Generation",
+    "LlmoptError",
+    "LoadPlan",
+    "Metric",
+    "OptionError",
+    "Package",
+    "Promise",
+    "Prompt",
+    "PromptSet",
+    "RequirementMissingError",
+    "SamplingParams",
+    "Status",
+    "Tolerance",
+    "TopLogprobs",
+    "Verdict",
+    "__version__",
+    "llmopt",
+]
+
+_HOMES = {
+    "core.engine": ("Continuation", "Generation", "SamplingParams"),
+    "core.errors": ("LlmoptError", "OptionError", "RequirementMissingError"),
+    "core.logprobs": ("TopLogprobs",),
+    "core.optimization": ("AccuracyLimits", "LoadPlan", "Promise"),
+    "core.prompts": ("Prompt", "PromptSet"),
+    "core.requirements": ("Cuda", "Package"),
+    "core.verdict": ("Estimate", "Metric", "Status", "Tolerance", "Verdict"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "llmopt":
+        return importlib.import_module("pytest_llmopt.llmopt")
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"pytest_llmopt.{home}"), name)
+    msg = f"module 'pytest_llmopt' has no attribute {name!r}"
+    raise AttributeError(msg)

@@ -1,0 +1,50 @@
+"""From a check, which gives a verdict, to an assertion, which keeps a record and fails the test."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmopt.core.errors import VerdictError
+from pytest_llmopt.core.verdict import Status, Verdict
+from pytest_llmopt.reporting.failure import explain
+from pytest_llmopt.runtime.side import Context, Stopwatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pytest_llmopt.core.engine import Engine
+
+
+def assertion(name: str, check: Callable[..., Verdict]) -> Callable[..., Verdict]:
+    """An assertion with the signature of a check; `seed` defaults to the session's."""
+    takes_seed = "seed" in inspect.signature(check).parameters
+
+    @functools.wraps(check)
+    def assert_check(candidate: Engine, reference: Engine, *args: Any, **options: Any) -> Verdict:
+        __tracebackhide__ = True
+        context: Context = getattr(candidate, "context", Context())
+        # The two sides of a test share one stopwatch, unless somebody built them by hand.
+        watches = {id(side.stopwatch): side.stopwatch for side in (candidate, reference) if hasattr(side, "stopwatch")}
+        if takes_seed:
+            options.setdefault("seed", context.seed)
+        started, engine_before = time.perf_counter(), _seconds(watches)
+        verdict = check(candidate, reference, *args, **options)
+        engine_seconds = _seconds(watches) - engine_before
+        context.record(verdict, time.perf_counter() - started, engine_seconds)
+        tolerated = Status.INCONCLUSIVE if context.warn_if_inconclusive else Status.PASS
+        if verdict.status not in {Status.PASS, tolerated}:
+            raise VerdictError(explain(verdict, candidate.variant, reference.variant))
+        if verdict.status is Status.INCONCLUSIVE:
+            warnings.warn(explain(verdict, candidate.variant, reference.variant), stacklevel=2)
+        return verdict
+
+    assert_check.__name__ = f"assert_{name}"
+    return assert_check
+
+
+def _seconds(watches: Mapping[int, Stopwatch]) -> float:
+    return sum(watch.seconds for watch in watches.values())

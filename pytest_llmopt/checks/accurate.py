@@ -1,0 +1,197 @@
+"""Close to the original, at a stated price: quantized weights.
+
+Two kinds of positions count. The prompts' own text, scored by both sides in one forward pass, shows what prefill does;
+tokens that the candidate samples show what its decode path does, which may run other kernels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from pytest_llmopt.checks._places import worst_place
+from pytest_llmopt.core.engine import Continuation, SamplingParams
+from pytest_llmopt.core.errors import EmptySampleError, OptionError
+from pytest_llmopt.core.optimization import AccuracyLimits
+from pytest_llmopt.core.prompts import Prompt, PromptSet
+from pytest_llmopt.core.requirements import format_bytes
+from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
+from pytest_llmopt.statistics.agreement import top1_agreement
+from pytest_llmopt.statistics.divergence import kl_divergence, logprob_difference
+from pytest_llmopt.statistics.intervals import cluster_mean, cluster_proportion
+from pytest_llmopt.statistics.perplexity import perplexity_ratio
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.logprobs import FloatArray, TopLogprobs
+
+__all__ = ["accurate"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Some tokens of one prompt with what both sides thought of them."""
+
+    prompt_id: str
+    continuation: Continuation
+    reference: TopLogprobs
+    candidate: TopLogprobs
+    decoded: bool
+    """Whether the candidate's values come from its decode path."""
+
+
+def accurate(
+    candidate: Engine,
+    reference: Engine,
+    prompts: object,
+    *,
+    kl_divergence: float | None = None,
+    top1_agreement: float | None = None,
+    perplexity_ratio: float | None = None,
+    max_new_tokens: int = 32,
+    num_prompts: int = 24,
+    max_prompts: int = 192,
+    seed: int = 0,
+) -> Verdict:
+    """A verdict on whether the candidate is as accurate as promised, with intervals clustered by prompt.
+
+    Starts with `num_prompts` and doubles them while the intervals cannot decide, up to `max_prompts`.
+
+    Args:
+        candidate: the optimized side.
+        reference: the side that it must stay close to.
+        prompts: texts, token ids or a prompt set.
+        kl_divergence: most mean KL(reference || candidate), in nats per token.
+        top1_agreement: least share of positions where both prefer the same token.
+        perplexity_ratio: most perplexity of the candidate over that of the reference, on the prompts' text.
+        max_new_tokens: tokens that the candidate samples after each prompt.
+        num_prompts: how many prompts to begin with.
+        max_prompts: how many to use at most.
+        seed: seed of the sampling.
+
+    Raises:
+        OptionError: a limit is missing and the candidate's optimizations state none.
+    """
+    limits = _limits(candidate, kl_divergence, top1_agreement, perplexity_ratio)
+    chosen = PromptSet.of(prompts).take(max_prompts)
+    sampling = SamplingParams(max_new_tokens=max_new_tokens, temperature=1.0, seed=seed)
+    scored: list[Scored] = []
+    used, count = 0, min(num_prompts, len(chosen))
+    while True:
+        scored += _score(candidate, reference, chosen.prompts[used:count], sampling)
+        used = count
+        metrics = _metrics(scored, limits)
+        statuses = {metric.status for metric in metrics.values()}
+        if Status.INCONCLUSIVE not in statuses or Status.FAIL in statuses or used == len(chosen):
+            break
+        count = min(2 * used, len(chosen))
+    footprint = candidate.footprint()
+    saving = footprint.bytes_in_16_bits / footprint.weight_bytes
+    metrics["weight_memory"] = Metric(Estimate.exact(footprint.weight_bytes), unit="bytes")
+    metrics["weight_saving"] = Metric(Estimate.exact(saving))
+    return Verdict(
+        "accurate", metrics, _evidence(metrics, limits), _diagnosis(candidate, scored, footprint.weight_bytes)
+    )
+
+
+def _limits(
+    candidate: Engine, kl_divergence: float | None, top1_agreement: float | None, perplexity_ratio: float | None
+) -> AccuracyLimits:
+    """The limits given, else the loosest that the candidate's optimizations state for themselves."""
+    stated = [
+        item.options.accuracy_limits
+        for item in candidate.variant.optimizations
+        if hasattr(item.options, "accuracy_limits")
+    ]
+    if not stated and None in {kl_divergence, top1_agreement, perplexity_ratio}:
+        msg = (
+            f"{candidate.variant.label} states no limits for accuracy: "
+            "give kl_divergence=, top1_agreement= and perplexity_ratio="
+        )
+        raise OptionError(msg)
+    return AccuracyLimits(
+        kl_divergence if kl_divergence is not None else max(item.kl_divergence for item in stated),
+        top1_agreement if top1_agreement is not None else min(item.top1_agreement for item in stated),
+        perplexity_ratio if perplexity_ratio is not None else max(item.perplexity_ratio for item in stated),
+        source="; ".join(dict.fromkeys(item.source for item in stated)),
+    )
+
+
+def _score(candidate: Engine, reference: Engine, prompts: Sequence[Prompt], sampling: SamplingParams) -> list[Scored]:
+    encoded = [(prompt.id, prompt.encode(candidate)) for prompt in prompts]
+    texts = [(name, Continuation(tokens[:1], tokens[1:])) for name, tokens in encoded if len(tokens) > 1]
+    generations = candidate.generate([tokens for _, tokens in encoded], sampling)
+    decoded = [(name, item.continuation) for (name, _), item in zip(encoded, generations, strict=True)]
+    everything = texts + decoded
+    by_reference = reference.score([item for _, item in everything])
+    by_candidate = [*candidate.score([item for _, item in texts]), *(item.logprobs for item in generations)]
+    return [
+        Scored(name, continuation, theirs, own, decoded=place >= len(texts))
+        for place, ((name, continuation), theirs, own) in enumerate(
+            zip(everything, by_reference, by_candidate, strict=True)
+        )
+    ]
+
+
+def _by_prompt(scored: Sequence[Scored], values: Sequence[T]) -> list[list[T]]:
+    groups: dict[str, list[T]] = {}
+    for item, value in zip(scored, values, strict=True):
+        groups.setdefault(item.prompt_id, []).append(value)
+    return list(groups.values())
+
+
+def _metrics(scored: Sequence[Scored], limits: AccuracyLimits) -> dict[str, Metric]:
+    divergences = [kl_divergence(item.reference, item.candidate) for item in scored]
+    agreements = [top1_agreement(item.reference, item.candidate) for item in scored]
+    texts = [item for item in scored if not item.decoded]
+    if not texts:
+        msg = "no prompt has a second token, so there is no text to score: give longer prompts"
+        raise EmptySampleError(msg)
+    differences = [-logprob_difference(item.reference, item.candidate) for item in texts]
+    clusters = [np.concatenate(group) for group in _by_prompt(scored, divergences)]
+    everywhere = np.concatenate(divergences)
+    decoded = np.concatenate([value for item, value in zip(scored, divergences, strict=True) if item.decoded])
+    nonfinite = int(sum((~item.candidate.is_finite).sum() for item in scored))
+    return {
+        "kl_divergence": Metric(cluster_mean(clusters), Tolerance(at_most=limits.kl_divergence), "nats/token"),
+        "top1_agreement": Metric(
+            cluster_proportion([np.concatenate(group) for group in _by_prompt(scored, agreements)]),
+            Tolerance(at_least=limits.top1_agreement),
+            "share",
+        ),
+        "perplexity_ratio": Metric(perplexity_ratio(differences), Tolerance(at_most=limits.perplexity_ratio)),
+        "nonfinite": Metric(Estimate.exact(nonfinite, len(everywhere)), Tolerance(at_most=0), "positions"),
+        "kl_p99": Metric(Estimate.exact(float(np.quantile(everywhere, 0.99)), len(everywhere)), unit="nats"),
+        "kl_decode": Metric(Estimate.exact(float(decoded.mean()), len(decoded)), unit="nats/token"),
+    }
+
+
+def _evidence(metrics: dict[str, Metric], limits: AccuracyLimits) -> str:
+    kl, agreement, ratio = (metrics[name].estimate for name in ("kl_divergence", "top1_agreement", "perplexity_ratio"))
+    return (
+        f"KL {kl.point:.2g} [{kl.low:.2g}, {kl.high:.2g}] of {limits.kl_divergence:g}, "
+        f"top-1 {agreement.point:.1%}, perplexity x{ratio.point:.4f}, "
+        f"{metrics['weight_saving'].estimate.point:.2f}x smaller, {kl.n} prompts"
+    )
+
+
+def _diagnosis(candidate: Engine, scored: Sequence[Scored], weight_bytes: int) -> tuple[str, ...]:
+    divergences: list[FloatArray] = [kl_divergence(item.reference, item.candidate) for item in scored]
+    row, place = worst_place([item.prompt_id for item in scored], [item.continuation for item in scored], divergences)
+    path = "decode" if scored[row].decoded else "prefill"
+    parts = [
+        f"{name} {np.mean(np.concatenate(values)):.3g}"
+        for name, wanted in (("prefill", False), ("decode", True))
+        if (values := [value for item, value in zip(scored, divergences, strict=True) if item.decoded is wanted])
+    ]
+    return (
+        f"mean KL by path: {', '.join(parts)} nats; weights hold {format_bytes(weight_bytes)}",
+        f"worst KL {divergences[row][place.index]:.3g} nats, on the {path} path:",
+        *(f"  {line}" for line in place.describe(candidate, scored[row].reference, scored[row].candidate)),
+    )

@@ -1,0 +1,178 @@
+"""Worth it: speed against the reference in paired rounds, memory of the live weights, through pytest-benchmark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pytest_llmopt.core.budget import Budget
+from pytest_llmopt.core.engine import SamplingParams, TokenIds
+from pytest_llmopt.core.errors import OptionError, RequirementMissingError
+from pytest_llmopt.core.prompts import PromptSet
+from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance, Verdict
+from pytest_llmopt.statistics.timing import paired_ratio
+
+if TYPE_CHECKING:
+    from pytest_llmopt.core.engine import Engine
+
+__all__ = ["within_budget"]
+
+WARMUP_ROUNDS = 1
+LEAST_TOKENS = 16
+TIMED = ("decode_speedup", "prefill_speedup", "ttft_ms", "decode_tokens_per_s")
+
+
+@dataclass
+class Laps:
+    """Seconds of one side, a value per round."""
+
+    ttft_s: list[float] = field(default_factory=list)
+    """Time to first token."""
+    decode_s_per_token: list[float] = field(default_factory=list)
+    """Time of each token after the first step."""
+
+    def run(self, engine: Engine, prompts: list[TokenIds], sampling: SamplingParams) -> None:
+        """Decode once and keep the times."""
+        timing = engine.generate(prompts, sampling)[0].timing
+        if not timing.decode_tokens:
+            msg = f"all {sampling.max_new_tokens} tokens came in one step; give more new_tokens to time what follows it"
+            raise OptionError(msg)
+        self.ttft_s.append(timing.ttft_s)
+        self.decode_s_per_token.append(timing.decode_s / timing.decode_tokens)
+
+    def drop(self, rounds: int) -> None:
+        """Forget the first rounds: they warmed up caches, graphs and clocks."""
+        del self.ttft_s[:rounds], self.decode_s_per_token[:rounds]
+
+
+def within_budget(
+    candidate: Engine,
+    reference: Engine,
+    benchmark: Any,
+    *,
+    prompts: object = None,
+    prompt_tokens: int = 64,
+    new_tokens: int = 24,
+    rounds: int = 8,
+    seed: int = 0,
+    **limits: float | str,
+) -> Verdict:
+    """A verdict on whether the candidate keeps its budget of time and memory.
+
+    The reference runs before every timed round of the candidate, so that both see the same state of the machine, and
+    speed-ups are judged as ratios with an interval over the rounds. The benchmark table times the candidate's rounds.
+
+    Args:
+        candidate: the optimized side.
+        reference: the side that it is timed against.
+        benchmark: the fixture of pytest-benchmark.
+        prompts: the first of these is decoded; the default is `prompt_tokens` random tokens.
+        prompt_tokens: length of the default prompt.
+        new_tokens: tokens to decode in each round, at least 16, so that a drafted block is not all of it.
+        rounds: timed rounds.
+        seed: seed of the default prompt.
+        **limits: fields of `Budget`, instead of the `budget` marker.
+
+    Raises:
+        OptionError: no limit is given, or one is wrong.
+        RequirementMissingError: a limit on time is given and pytest-benchmark is switched off.
+    """
+    budget = _budget(candidate, limits)
+    timed = [name for name in TIMED if getattr(budget, name) is not None]
+    if new_tokens < LEAST_TOKENS or rounds < 1:
+        msg = f"new_tokens={new_tokens} must be at least {LEAST_TOKENS} and rounds={rounds} at least 1"
+        raise OptionError(msg)
+    metrics = _memory(candidate, budget)
+    if benchmark.disabled:
+        if timed:
+            msg = f"{', '.join(timed)} need timing, but pytest-benchmark is off (it is under pytest-xdist): use -n 0"
+            name = "benchmark"
+            raise RequirementMissingError(name, msg)
+        benchmark(lambda: None)
+    else:
+        prompt = _prompt(candidate, prompts, prompt_tokens, seed)
+        metrics |= _speed(candidate, reference, benchmark, [prompt], new_tokens, rounds, budget)
+    benchmark.extra_info.update({name: metric.estimate.point for name, metric in metrics.items()})
+    return Verdict("within_budget", metrics, _evidence(metrics))
+
+
+def _budget(candidate: Engine, limits: dict[str, float | str]) -> Budget:
+    context = getattr(candidate, "context", None)
+    try:
+        budget = Budget(**limits) if limits else getattr(context, "budget", None)  # type: ignore[arg-type]
+    except TypeError as error:
+        msg = f"within_budget: {error}"
+        raise OptionError(msg) from None
+    if budget is None or budget.is_empty:
+        msg = "no budget: add @llmopt.budget(decode_speedup=..., weight_memory=...) or give limits to the assertion"
+        raise OptionError(msg)
+    return budget
+
+
+def _prompt(candidate: Engine, prompts: object, length: int, seed: int) -> TokenIds:
+    if prompts is not None:
+        return PromptSet.of(prompts)[0].encode(candidate)
+    return tuple(int(token) for token in np.random.default_rng(seed).integers(0, candidate.vocab_size, length))
+
+
+def _memory(candidate: Engine, budget: Budget) -> dict[str, Metric]:
+    footprint = candidate.footprint()
+    saving = footprint.bytes_in_16_bits / footprint.weight_bytes
+    return {
+        "weight_memory": Metric(Estimate.exact(footprint.weight_bytes), _at_most(budget.weight_memory), "bytes"),
+        "weight_saving": Metric(Estimate.exact(saving), _at_least(budget.weight_saving), "x"),
+    }
+
+
+def _speed(
+    candidate: Engine,
+    reference: Engine,
+    benchmark: Any,
+    prompts: list[TokenIds],
+    new_tokens: int,
+    rounds: int,
+    budget: Budget,
+) -> dict[str, Metric]:
+    own, theirs = Laps(), Laps()
+    sampling = SamplingParams(max_new_tokens=new_tokens, ignore_eos=True)
+    benchmark.pedantic(
+        lambda: own.run(candidate, prompts, sampling),
+        setup=lambda: theirs.run(reference, prompts, sampling),
+        rounds=rounds,
+        warmup_rounds=WARMUP_ROUNDS,
+    )
+    own.drop(WARMUP_ROUNDS)
+    theirs.drop(WARMUP_ROUNDS)
+    once = np.ones(rounds)
+    decode = np.array(own.decode_s_per_token)
+    return {
+        "decode_speedup": Metric(
+            paired_ratio(np.array(theirs.decode_s_per_token), decode), _at_least(budget.decode_speedup), "x"
+        ),
+        "prefill_speedup": Metric(
+            paired_ratio(np.array(theirs.ttft_s), np.array(own.ttft_s)), _at_least(budget.prefill_speedup), "x"
+        ),
+        "ttft_ms": Metric(paired_ratio(1e3 * np.array(own.ttft_s), once), _at_most(budget.ttft_ms), "ms"),
+        "decode_tokens_per_s": Metric(paired_ratio(once, decode), _at_least(budget.decode_tokens_per_s), "tokens/s"),
+    }
+
+
+def _at_most(limit: float | str | None) -> Tolerance | None:
+    return None if limit is None else Tolerance(at_most=float(limit))
+
+
+def _at_least(limit: float | None) -> Tolerance | None:
+    return None if limit is None else Tolerance(at_least=limit)
+
+
+def _evidence(metrics: dict[str, Metric]) -> str:
+    parts = []
+    for name, metric in metrics.items():
+        estimate = metric.estimate
+        if name.endswith(("speedup", "saving")):
+            interval = f" [{estimate.low:.2f}, {estimate.high:.2f}]" if estimate.low != estimate.high else ""
+            wanted = "" if metric.tolerance is None else f" of {metric.tolerance.limit:g}x"
+            parts.append(f"{name} {estimate.point:.2f}x{interval}{wanted}")
+    return ", ".join(parts)

@@ -1,0 +1,73 @@
+"""What happens to our tests between collection and set-up: they are described, ordered, and checked for needs."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_llmopt.core.errors import LlmoptError, RequirementMissingError
+from pytest_llmopt.core.requirements import require
+from pytest_llmopt.fixtures import skip_or_fail
+from pytest_llmopt.markers import Marks, compare, gpu_requirement
+from pytest_llmopt.names import is_ours, model_of
+from pytest_llmopt.session import COMPARISON, REQUIREMENTS, Session
+
+
+def describe(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Turn the markers of every test of ours into what it compares and what it needs.
+
+    Raises:
+        pytest.UsageError: markers are wrong; names every test that has such markers.
+    """
+    session = Session.of(config)
+    errors = []
+    for item in filter(is_ours, items):
+        try:
+            marks = Marks.of(item.iter_markers(), session.optimizations)
+            item.stash[REQUIREMENTS] = gpu_requirement(marks)
+            model = model_of(item)
+            if model is not None:
+                comparison = compare(marks, model, session.settings, session.optimizations, session.engines)
+                item.stash[COMPARISON] = comparison
+                item.stash[REQUIREMENTS] = comparison.requirements
+        except LlmoptError as error:
+            errors.append(f"{item.nodeid}: {error}")
+    if errors:
+        raise pytest.UsageError("\n".join(errors))
+
+
+def grouped(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Tests of the same model, then of the same variants, next to each other; groups in order of first appearance.
+
+    A side is then loaded once, also when memory has room for two models only. Other tests stay where they are.
+    """
+    places = [place for place, item in enumerate(items) if COMPARISON in item.stash]
+    references: dict[str, int] = {}
+    pairs: dict[tuple[str, str], int] = {}
+    for place in places:
+        pair = _pair(items[place])
+        references.setdefault(pair[0], place)
+        pairs.setdefault(pair, place)
+
+    def rank(place: int) -> tuple[int, int]:
+        pair = _pair(items[place])
+        return references[pair[0]], pairs[pair]
+
+    arranged = list(items)
+    for place, source in zip(places, sorted(places, key=rank), strict=True):
+        arranged[place] = items[source]
+    return arranged
+
+
+def _pair(item: pytest.Item) -> tuple[str, str]:
+    comparison = item.stash[COMPARISON]
+    return comparison.reference.digest, comparison.candidate.digest
+
+
+def check_requirements(item: pytest.Item) -> None:
+    """Skip a test whose requirements are not met, or fail it where `--llmopt-require` says so."""
+    try:
+        require(*item.stash.get(REQUIREMENTS, ()))
+    except RequirementMissingError as error:
+        comparison = item.stash.get(COMPARISON, None)
+        label = "" if comparison is None else f"{comparison.candidate.label} + {comparison.reference.label}"
+        skip_or_fail(Session.of(item.config), error, label)

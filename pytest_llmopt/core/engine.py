@@ -1,0 +1,186 @@
+"""What an engine takes and gives: token ids and log-probabilities, never strings and never framework tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+from pytest_llmopt.core.errors import OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_llmopt.core.logprobs import TopLogprobs
+    from pytest_llmopt.core.variant import Variant
+
+TokenIds: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to choose the next token. Temperature 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 switch a filter off."""
+
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int = 0
+    ignore_eos: bool = False
+    """Go on to `max_new_tokens` whatever comes, as timing needs."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range."""
+        ranges = {
+            "max_new_tokens": self.max_new_tokens >= 1,
+            "temperature": self.temperature >= 0,
+            "top_k": self.top_k >= 0,
+            "top_p": 0 < self.top_p <= 1,
+            "min_p": 0 <= self.min_p < 1,
+        }
+        for name, fits in ranges.items():
+            if not fits:
+                msg = f"{name}={getattr(self, name)} is out of range"
+                raise OptionError(msg)
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most probable token is always taken."""
+        return self.temperature == 0
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """Given tokens after a context: what teacher forcing scores."""
+
+    prompt_ids: TokenIds
+    token_ids: TokenIds
+
+    def __post_init__(self) -> None:
+        """Refuse a continuation that no causal model can score."""
+        if not self.prompt_ids or not self.token_ids:
+            msg = "a continuation needs at least one token of context and one token to score"
+            raise OptionError(msg)
+
+    def __len__(self) -> int:
+        """The length of context and continuation together, in tokens."""
+        return len(self.prompt_ids) + len(self.token_ids)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When the tokens of a batch came, by the wall clock."""
+
+    ttft_s: float
+    """Time to first token: from the call to the end of the first step, prefill included."""
+    decode_s: float
+    """Time of all later steps."""
+    decode_tokens: int
+    """Tokens that each prompt of the batch got in those steps."""
+
+
+@dataclass(frozen=True, eq=False)
+class Generation:
+    """One decoded prompt with the log-probabilities that the decode path acted on."""
+
+    prompt_ids: TokenIds
+    logprobs: TopLogprobs
+    """One position per emitted token, before temperature and filters: `[tokens]`."""
+    finish_reason: Literal["eos", "length"]
+    target_passes: int
+    """Forward passes of the target model that this prompt took part in."""
+    timing: Timing
+    """Of the batch that it was decoded in."""
+    drafted_tokens: int = 0
+    """Tokens that a draft proposed, accepted or not."""
+
+    @property
+    def token_ids(self) -> TokenIds:
+        """The emitted tokens, with the end-of-sequence token where there was one."""
+        return tuple(int(token) for token in self.logprobs.token_ids)
+
+    @property
+    def accepted_tokens(self) -> int:
+        """Tokens emitted beyond one per target pass: the drafts that were accepted."""
+        return len(self.logprobs) - self.target_passes
+
+    @property
+    def continuation(self) -> Continuation:
+        """What to teacher-force through the other side."""
+        return Continuation(self.prompt_ids, self.token_ids)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Memory held by a loaded model, measured on its live tensors, in bytes."""
+
+    weight_bytes: int
+    parameters: int
+    """Logical parameter count: what the weights stand for, not how they are packed."""
+    bytes_by_dtype: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def bytes_in_16_bits(self) -> int:
+        """What the same parameters take unquantized in 16 bits: the usual yardstick for savings."""
+        return 2 * self.parameters
+
+
+class Engine(Protocol):
+    """One way to run a model. Built by `open(variant, ...)` of its file; closed by the loader."""
+
+    @property
+    def variant(self) -> Variant:
+        """What it runs."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of entries of the output distribution."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """The dtype that it computes in, such as `float32`."""
+        ...
+
+    @property
+    def eos_token_ids(self) -> frozenset[int]:
+        """The tokens that end a generation."""
+        ...
+
+    @property
+    def max_length(self) -> int | None:
+        """The longest sequence it can process, prompt and output together, or None when it does not know."""
+        ...
+
+    def encode(self, text: str) -> TokenIds:
+        """The tokens of a prompt, special tokens included."""
+        ...
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text for a person to read, special tokens included."""
+        ...
+
+    def generate(self, prompts: Sequence[TokenIds], sampling: SamplingParams) -> list[Generation]:
+        """Decode every prompt through the real decode path, in the order given.
+
+        Raises:
+            RequestError: a prompt is empty, or longer with its output than the engine has room for.
+        """
+        ...
+
+    def score(self, continuations: Sequence[Continuation]) -> list[TopLogprobs]:
+        """Teacher-forced log-probabilities of each continuation, in the order given."""
+        ...
+
+    def footprint(self) -> Footprint:
+        """The memory that its weights hold now."""
+        ...
+
+    def compilations(self) -> int:
+        """How many graphs have been compiled for it so far; 0 where nothing compiles."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds. Called once."""
+        ...

@@ -1,0 +1,65 @@
+"""Errors that a user can act on: each says what was wrong, what was received, what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class LlmoptError(Exception):
+    """Anything this package refuses to do, with the reason and the way out."""
+
+
+class UnknownNameError(LlmoptError):
+    """A name that nothing is registered under."""
+
+    def __init__(self, kind: str, value: str, known: Iterable[str]) -> None:
+        """Compose the message from the kind of thing, the name received and the names that exist."""
+        names = sorted(known)
+        near = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        super().__init__(f"unknown {kind} {value!r}{hint} Known: {', '.join(names) or 'none'}.")
+
+
+class OptionError(LlmoptError):
+    """An option whose name or value an optimization, check or setting does not take."""
+
+
+class CombinationError(LlmoptError):
+    """Optimizations, or an optimization and an engine, that cannot work together."""
+
+
+class ModelError(LlmoptError):
+    """A model that cannot be found or loaded; carries the library's own words."""
+
+
+class PromptError(LlmoptError):
+    """A prompt file or prompt set that cannot be used."""
+
+
+class RequestError(LlmoptError):
+    """A generate or score request that the engine cannot serve, such as one longer than its cache."""
+
+
+class PositionMismatchError(LlmoptError):
+    """The two sides of a comparison scored different tokens."""
+
+
+class EmptySampleError(LlmoptError):
+    """A statistic over nothing: missing is never zero."""
+
+
+class RequirementMissingError(LlmoptError):
+    """Something that the machine or the environment does not have. Skips, unless it is required."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        """Keep the requirement's name beside the reason, so that `--llmopt-require` can match it."""
+        super().__init__(reason)
+        self.name = name
+
+
+class VerdictError(AssertionError):
+    """A check that did not pass; its text is the diagnosis."""

@@ -1,0 +1,153 @@
+"""What an optimization is: a frozen dataclass whose fields are its options."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+
+from pytest_llmopt.core.errors import CombinationError, OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pytest_llmopt.core.loading import LoadPolicy
+    from pytest_llmopt.core.requirements import Requirement
+
+
+class Promise(StrEnum):
+    """What an optimization claims to keep, and so which checks it gets."""
+
+    EQUIVALENT = "equivalent"
+    """The same function by other arithmetic: caches, compilation, attention kernels, greedy speculation."""
+    ACCURATE = "accurate"
+    """Close to the original, at a stated price: quantized weights, activations, caches."""
+
+
+class Optimization(Protocol):
+    """One optimization with its options; every option is a dataclass field with a default.
+
+    An optimization says how each engine applies it in a method `for_<engine>(self, plan)`; an engine that has no such
+    method cannot run it. Values are checked in `__post_init__`, which raises `OptionError`.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+    promise: ClassVar[Promise]
+
+    @property
+    def conflicts(self) -> Mapping[str, str]:
+        """Other optimizations (`family.name`, or a whole `family`) that cannot be stacked with it, and why."""
+        ...
+
+    @property
+    def requirements(self) -> tuple[Requirement, ...]:
+        """What must be installed or plugged in before it can be loaded."""
+        ...
+
+
+Built = TypeVar("Built")
+
+
+@dataclass(frozen=True)
+class AccuracyLimits:
+    """What an optimization that promises to be accurate may cost, and where these limits come from."""
+
+    kl_divergence: float
+    """Most mean KL(reference || candidate), in nats per token."""
+    top1_agreement: float
+    """Least share of positions where both sides prefer the same token."""
+    perplexity_ratio: float
+    """Most perplexity of the candidate over that of the reference."""
+    source: str
+
+
+class Lossy(Optimization, Protocol):
+    """An optimization that promises accuracy, at a price that it states."""
+
+    @property
+    def accuracy_limits(self) -> AccuracyLimits:
+        """The price, for these options."""
+        ...
+
+
+@dataclass
+class LoadPlan:
+    """What the optimizations of a variant ask of an engine, gathered before anything is loaded."""
+
+    model: str
+    """Folder or hub id of the model."""
+    dtype: str
+    device: str
+    policy: LoadPolicy
+    load: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the engine's loader."""
+    after_load: list[Callable[[Any], None]] = field(default_factory=list)
+    """Called on the loaded model, in the order in which the optimizations were stacked."""
+    generate: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of every `generate` call."""
+    per_call: list[Callable[[Any, int], dict[str, Any]]] = field(default_factory=list)
+    """Keyword arguments made anew for each `generate` call, from the model and the batch size."""
+    max_batch: int | None = None
+    """The most prompts in one `generate` call, or None where the engine may choose."""
+    fixed_shapes: bool = False
+    """Every batch must have the same shape, since another shape costs a compilation."""
+    speculative: bool = False
+    """One target pass may emit several tokens; passes and drafts are counted."""
+    max_length: int | None = None
+    """The most tokens, prompt and output together, that the optimization has room for."""
+
+    def set(self, section: str, key: str, value: object, *, by: str) -> None:
+        """Set a keyword argument that no other optimization of the variant may have set.
+
+        Raises:
+            CombinationError: it is set already, to something else.
+        """
+        arguments: dict[str, Any] = getattr(self, section)
+        if key in arguments and arguments[key] != value:
+            msg = f"{by} sets {section} argument {key!r} to {value!r}, but it is already {arguments[key]!r}"
+            raise CombinationError(msg)
+        arguments[key] = value
+
+
+def build(kind: type[Built], name: str, args: tuple[object, ...], options: Mapping[str, object]) -> Built:
+    """An optimization from the arguments of a marker: positional ones fill the fields in order.
+
+    Raises:
+        OptionError: an option that it does not have (names the ones it has), or a value that it refuses.
+    """
+    known = [item.name for item in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    if len(args) > len(known):
+        msg = f"{name} takes at most {len(known)} options ({', '.join(known) or 'none'}), got {len(args)}"
+        raise OptionError(msg)
+    values = dict(zip(known, args, strict=False))
+    for key, value in options.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            msg = f"{name} has no option {key!r}; {hint}options: {', '.join(known) or 'none'}"
+            raise OptionError(msg)
+        if key in values:
+            msg = f"{name} got {key!r} twice"
+            raise OptionError(msg)
+        values[key] = value
+    try:
+        return kind(**values)
+    except OptionError as error:
+        msg = f"{name}: {error}"
+        raise OptionError(msg) from None
+    except TypeError as error:
+        msg = f"{name}: {str(error).replace(f'{kind.__name__}.__init__() ', '')}"
+        raise OptionError(msg) from None
+
+
+def one_of(option: str, value: object, allowed: tuple[object, ...]) -> None:
+    """Refuse a value that is not among the allowed ones.
+
+    Raises:
+        OptionError: naming the option, the value received and the allowed ones.
+    """
+    if value not in allowed:
+        msg = f"{option}={value!r} is not possible; allowed: {', '.join(map(repr, allowed))}"
+        raise OptionError(msg)

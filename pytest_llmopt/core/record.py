@@ -1,0 +1,106 @@
+"""What one check left behind: a plain record that survives JSON, other processes and other machines."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmopt.core.verdict import Metric, Status, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class MetricRecord:
+    """One metric as the report stores it; `low`, `high` are its interval, `limit` what it was judged by."""
+
+    point: float
+    low: float
+    high: float
+    n: int
+    limit: float | None = None
+    unit: str = ""
+
+    @classmethod
+    def of(cls, metric: Metric) -> MetricRecord:
+        """The record of a metric."""
+        estimate, tolerance = metric.estimate, metric.tolerance
+        limit = None if tolerance is None else float(tolerance.limit)
+        point, low, high = float(estimate.point), float(estimate.low), float(estimate.high)  # NumPy's are not plain
+        return cls(point, low, high, int(estimate.n), limit, metric.unit)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One verdict, or the reason why there is none."""
+
+    nodeid: str
+    check: str
+    model: str
+    variant: str
+    status: Status
+    metrics: Mapping[str, MetricRecord] = field(default_factory=dict)
+    seconds: float = 0.0
+    """Wall time of the check, loading included."""
+    engine_seconds: float = 0.0
+    """The part of it that engines spent loading, generating and scoring."""
+    evidence: str = ""
+    reason: str = ""
+    """Why it failed, was skipped or could not be decided; empty for a PASS."""
+    reference: str = ""
+    seed: int = 0
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Record:
+        """The record that `to_json` gave."""
+        metrics = {name: MetricRecord(**_numbers(metric)) for name, metric in content["metrics"].items()}
+        return cls(**{**content, "status": Status(content["status"]), "metrics": metrics})
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of plain JSON values. NaN and infinity, which JSON lacks, become text."""
+        content = asdict(self)
+        content["status"] = self.status.value  # execnet, which carries it between workers, takes plain types only
+        content["metrics"] = {name: _texts(metric) for name, metric in content["metrics"].items()}
+        return content
+
+    @classmethod
+    def metrics_of(cls, verdict: Verdict) -> dict[str, MetricRecord]:
+        """The metrics of a verdict, by name."""
+        return {name: MetricRecord.of(metric) for name, metric in verdict.metrics.items()}
+
+
+def _texts(metric: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in metric.items()
+    }
+
+
+def _numbers(metric: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: float(value) if isinstance(value, str) and key != "unit" else value for key, value in metric.items()}
+
+
+def write_report(path: Path, environment: Mapping[str, object], records: Iterable[Record]) -> None:
+    """Write the report in one step, so that a reader or a crash never sees half of it."""
+    content = {
+        "schema": SCHEMA,
+        "environment": dict(environment),
+        "records": [record.to_json() for record in records],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1, allow_nan=False)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,116 @@
+"""What is under test: a model, how it is run, and the optimizations stacked on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_llmopt.core.errors import CombinationError, OptionError
+
+if TYPE_CHECKING:
+    from pytest_llmopt.core.optimization import Optimization, Promise
+    from pytest_llmopt.core.requirements import Requirement
+
+DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
+
+
+@dataclass(frozen=True)
+class Applied:
+    """One optimization of a variant: the name it is registered under and its options."""
+
+    name: str
+    """`family.name`, such as `quantization.bitsandbytes`."""
+    options: Optimization
+
+    @property
+    def family(self) -> str:
+        """The family, such as `quantization`."""
+        return self.name.partition(".")[0]
+
+    @property
+    def short_name(self) -> str:
+        """The name without its family, as markers and reports write it."""
+        return self.name.partition(".")[2]
+
+    @property
+    def label(self) -> str:
+        """The short name with every option that is not at its default."""
+        changed = [
+            f"{item.name}={value}"
+            for item in dataclasses.fields(self.options)
+            if (value := getattr(self.options, item.name)) != item.default
+        ]
+        return f"{self.short_name}({', '.join(changed)})" if changed else self.short_name
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A frozen, hashable description of one side of a comparison. Loads nothing."""
+
+    model: str
+    optimizations: tuple[Applied, ...] = ()
+    dtype: str = "auto"
+    device: str = "auto"
+    engine: str = "transformers"
+
+    def __post_init__(self) -> None:
+        """Refuse a dtype that no engine has."""
+        if self.dtype not in DTYPES:
+            msg = f"dtype {self.dtype!r} is not possible; allowed: {', '.join(DTYPES)}"
+            raise OptionError(msg)
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that two variants share exactly when they describe the same thing."""
+        content = {
+            "model": self.model,
+            "optimizations": [(item.name, dataclasses.asdict(item.options)) for item in self.optimizations],
+            "dtype": self.dtype,
+            "device": self.device,
+            "engine": self.engine,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+    @property
+    def label(self) -> str:
+        """The optimizations as a person writes them, joined by plus signs."""
+        return " + ".join(item.label for item in self.optimizations) or "unoptimized"
+
+    @property
+    def requirements(self) -> tuple[Requirement, ...]:
+        """Everything that its optimizations need."""
+        return tuple(itertools.chain.from_iterable(item.options.requirements for item in self.optimizations))
+
+    @property
+    def promises(self) -> frozenset[Promise]:
+        """What its optimizations claim to keep."""
+        return frozenset(item.options.promise for item in self.optimizations)
+
+    def unoptimized(self) -> Variant:
+        """The same model, run the same way, with no optimization: the default reference."""
+        return dataclasses.replace(self, optimizations=())
+
+    def check(self) -> None:
+        """Refuse what cannot be loaded, before loading anything.
+
+        Raises:
+            CombinationError: an optimization twice, two that exclude each other, or one that the engine cannot apply.
+        """
+        for item in self.optimizations:
+            if not hasattr(item.options, f"for_{self.engine}"):
+                engines = [name.removeprefix("for_") for name in dir(item.options) if name.startswith("for_")]
+                msg = f"{item.name} cannot run on engine {self.engine!r}; it can on: {', '.join(engines)}"
+                raise CombinationError(msg)
+        for first, second in itertools.combinations(self.optimizations, 2):
+            if first.name == second.name:
+                msg = f"{first.name} is stacked twice: {first.label} and {second.label}"
+                raise CombinationError(msg)
+            for one, other in ((first, second), (second, first)):
+                why = one.options.conflicts.get(other.name) or one.options.conflicts.get(other.family)
+                if why is not None:
+                    msg = f"{one.name} cannot be combined with {other.name}: {why}"
+                    raise CombinationError(msg)

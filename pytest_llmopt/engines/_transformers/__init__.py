@@ -1,0 +1,1 @@
+"""The parts of the Transformers engine: loading, generation, scoring, memory."""

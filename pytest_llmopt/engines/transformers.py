@@ -1,0 +1,118 @@
+"""Hugging Face Transformers, in this process."""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING, Self
+
+from pytest_llmopt.engines._transformers import footprint, generation, loading, scoring
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_llmopt.core.engine import Continuation, Footprint, Generation, SamplingParams, TokenIds
+    from pytest_llmopt.core.loading import LoadPolicy
+    from pytest_llmopt.core.logprobs import TopLogprobs
+    from pytest_llmopt.core.variant import Variant
+
+__all__ = ["TransformersEngine"]
+
+DEFAULT_TOP_K = 1024
+"""Log-probabilities kept per position: the whole vocabulary of a small model, all but a sliver of a large one."""
+
+
+class TransformersEngine:
+    """A causal language model of Transformers with the optimizations of its variant applied."""
+
+    def __init__(self, variant: Variant, loaded: loading.Loaded) -> None:
+        """Take over a loaded model; `open` is the way to make one."""
+        self._variant = variant
+        self._loaded = loaded
+        self._compilations = 0
+
+    @classmethod
+    def open(cls, variant: Variant, policy: LoadPolicy) -> Self:
+        """Load the model of a variant.
+
+        Raises:
+            ModelError: the model cannot be found or loaded; carries the library's own message.
+            RequirementMissingError: the model lacks what an optimization needs.
+        """
+        return cls(variant, loading.load(variant, policy))
+
+    @property
+    def variant(self) -> Variant:
+        """What it runs."""
+        return self._variant
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of rows of the output embedding."""
+        return int(self._loaded.model.get_output_embeddings().weight.shape[0])
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the unquantized weights and of the activations."""
+        return str(self._loaded.model.dtype).removeprefix("torch.")
+
+    @property
+    def eos_token_ids(self) -> frozenset[int]:
+        """The tokens that end a generation, from the checkpoint's generation config."""
+        return self._loaded.eos_token_ids
+
+    @property
+    def max_length(self) -> int | None:
+        """The smaller of what the model and its cache have room for, in tokens."""
+        limits = (self._loaded.plan.max_length, getattr(self._loaded.model.config, "max_position_embeddings", None))
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def encode(self, text: str) -> TokenIds:
+        """The tokens of a text, with the special tokens that the tokenizer adds."""
+        return tuple(self._loaded.tokenizer(text)["input_ids"])
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of some tokens, special tokens included."""
+        return str(self._loaded.tokenizer.decode(list(token_ids)))
+
+    def generate(self, prompts: Sequence[TokenIds], sampling: SamplingParams) -> list[Generation]:
+        """Decode every prompt, batched with left padding, in the order given."""
+        self._claim_threads()
+        before = _graphs_compiled()
+        try:
+            return generation.generate(self._loaded, prompts, sampling, self.max_length, DEFAULT_TOP_K)
+        finally:
+            self._compilations += _graphs_compiled() - before
+
+    def score(self, continuations: Sequence[Continuation]) -> list[TopLogprobs]:
+        """Teacher-forced log-probabilities, batched by length, in the order given."""
+        self._claim_threads()
+        return scoring.score(self._loaded, continuations, DEFAULT_TOP_K)
+
+    def footprint(self) -> Footprint:
+        """The bytes of its live parameters and buffers."""
+        return footprint.measure(self._loaded.model)
+
+    def compilations(self) -> int:
+        """How many graphs torch.compile has made during its `generate` calls."""
+        return self._compilations
+
+    def _claim_threads(self) -> None:
+        import torch
+
+        torch.set_num_threads(self._loaded.threads)
+
+    def close(self) -> None:
+        """Drop the model and give its memory back."""
+        del self._loaded
+        gc.collect()
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _graphs_compiled() -> int:
+    import sys
+
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    return int(dynamo.counters["stats"]["unique_graphs"]) if dynamo is not None else 0

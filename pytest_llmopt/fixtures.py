@@ -1,0 +1,78 @@
+"""The fixtures that tests ask for: `candidate`, `reference`, `prompts`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NoReturn
+
+import pytest
+
+from pytest_llmopt.options import SETTINGS
+
+if TYPE_CHECKING:
+    from pytest_llmopt.core.errors import RequirementMissingError
+    from pytest_llmopt.core.prompts import PromptSet
+    from pytest_llmopt.runtime.side import Side
+    from pytest_llmopt.session import Session
+
+
+@pytest.fixture
+def llmopt_model(request: pytest.FixtureRequest) -> str:
+    """The model under test: filled in by the plugin from `--llmopt-model` or the `model` marker."""
+    return str(request.param)
+
+
+@pytest.fixture
+def llmopt_variant(request: pytest.FixtureRequest) -> str | None:
+    """The id of the variant that `llmopt.variants` gives to this run of the test, if it does."""
+    return getattr(request, "param", None)
+
+
+@pytest.fixture
+def candidate(request: pytest.FixtureRequest, llmopt_model: str, llmopt_variant: str | None) -> Side:  # noqa: ARG001
+    """The optimized model that the markers of the test describe."""
+    return _side(request, "candidate")
+
+
+@pytest.fixture
+def reference(request: pytest.FixtureRequest, llmopt_model: str, llmopt_variant: str | None) -> Side:  # noqa: ARG001
+    """The same model without optimizations, or what the `against` marker describes."""
+    return _side(request, "reference")
+
+
+@pytest.fixture(scope="session")
+def prompts(pytestconfig: pytest.Config) -> PromptSet:
+    """The prompts of `--llmopt-prompts`. Override it in a conftest to use your own: a list of texts will do."""
+    from pytest_llmopt.core.errors import LlmoptError
+    from pytest_llmopt.core.prompts import PromptSet
+
+    try:
+        return PromptSet.load(pytestconfig.stash[SETTINGS].prompts)
+    except LlmoptError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+def _side(request: pytest.FixtureRequest, role: Literal["candidate", "reference"]) -> Side:
+    from pytest_llmopt.core.errors import LlmoptError, RequirementMissingError
+    from pytest_llmopt.runtime.side import Side
+    from pytest_llmopt.session import COMPARISON, Session
+
+    session = Session.of(request.config)
+    comparison = request.node.stash[COMPARISON]
+    variant = getattr(comparison, role)
+    try:
+        with session.stopwatch.running():
+            engine = session.loader.get(variant, keep=(comparison.candidate, comparison.reference))
+    except RequirementMissingError as error:
+        skip_or_fail(session, error, variant.label)
+    except LlmoptError as error:
+        pytest.fail(f"{request.node.nodeid}: {role}: {error}", pytrace=False)
+    return Side(role, variant, engine, session.stopwatch, session.context(request.node, comparison))
+
+
+def skip_or_fail(session: Session, error: RequirementMissingError, label: str) -> NoReturn:
+    """Skip for a missing requirement, or fail when `--llmopt-require` names it or an optimization that needs it."""
+    required = set(session.settings.get("require"))
+    names = {error.name, "all", *(part.partition("(")[0] for part in label.split(" + "))}
+    if required & names:
+        pytest.fail(f"required by --llmopt-require {','.join(sorted(required & names))}: {error}", pytrace=False)
+    pytest.skip(f"{error.name}: {error}")

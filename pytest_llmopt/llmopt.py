@@ -1,0 +1,64 @@
+"""The namespace that tests use: a marker for every optimization, an assertion for every check.
+
+`llmopt.quantized("awq")`, `llmopt.static_cache(compile=True)` and the like are pytest marks, named `llmopt_quantized`
+and so on, so that `-m llmopt_gpu` selects. `llmopt.assert_<check>(candidate, reference, ...)` runs the check of that
+name. Both come from the registries: an optimization or check in a new file is here without an edit.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_llmopt.assertions import assertion
+from pytest_llmopt.core.errors import UnknownNameError
+from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.markers import marker_names
+from pytest_llmopt.names import MARKERS, PREFIX, own_markers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+ASSERT = "assert_"
+
+
+def variants(
+    by_id: Mapping[str, pytest.MarkDecorator | Iterable[pytest.MarkDecorator]],
+) -> pytest.MarkDecorator:
+    """A mark that runs one test over several variants, each given as one marker or a list of them.
+
+    ```python
+    @llmopt.variants({"nf4": llmopt.quantized("bitsandbytes"), "int8": llmopt.quantized("bitsandbytes", bits=8)})
+    def test_accuracy(candidate, reference, prompts): ...
+    ```
+    """
+    parameters = [
+        pytest.param(name, id=name, marks=[marks] if isinstance(marks, pytest.MarkDecorator) else list(marks))
+        for name, marks in by_id.items()
+    ]
+    return pytest.mark.parametrize("llmopt_variant", parameters, indirect=True)
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    try:
+        if name.startswith(ASSERT):
+            check = name.removeprefix(ASSERT)
+            return assertion(check, Registry("checks", "check").load(check))
+        return _marker(name)
+    except UnknownNameError as error:
+        raise AttributeError(str(error)) from None
+
+
+def _marker(name: str) -> Any:
+    if name in {*MARKERS, *own_markers()}:
+        return getattr(pytest.mark, f"{PREFIX}{name}")
+    # Another package's optimization: pytest knows the marker that takes its full name.
+    names = marker_names(Registry("optimizations", "optimization"))
+    if name in names:
+        return functools.partial(pytest.mark.llmopt_optimization, names[name])
+    kind = "marker"
+    raise UnknownNameError(kind, name, {*MARKERS, *names, "variants"})

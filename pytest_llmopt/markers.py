@@ -1,0 +1,197 @@
+"""From the markers of a test to the two variants that it compares."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmopt.core.budget import Budget
+from pytest_llmopt.core.errors import OptionError, UnknownNameError
+from pytest_llmopt.core.optimization import build
+from pytest_llmopt.core.requirements import Cuda, Requirement, parse_bytes
+from pytest_llmopt.core.variant import Applied, Variant
+from pytest_llmopt.names import MARKERS, PREFIX, QUANTIZATION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import pytest
+
+    from pytest_llmopt.core.registry import Registry
+    from pytest_llmopt.options import Settings
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a test compares, what it needs, and what the candidate may cost."""
+
+    candidate: Variant
+    reference: Variant
+    requirements: tuple[Requirement, ...] = ()
+    budget: Budget | None = None
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The llmopt markers that apply to one test, by name, the closest first."""
+
+    by_name: Mapping[str, tuple[pytest.Mark, ...]] = field(default_factory=dict)
+    optimizations: tuple[pytest.Mark, ...] = ()
+
+    @classmethod
+    def of(cls, marks: Iterable[pytest.Mark], optimizations: Registry) -> Marks:
+        """Sort the markers of a test.
+
+        Raises:
+            UnknownNameError: a marker begins with `llmopt_` and is not one of ours.
+        """
+        by_name: dict[str, tuple[pytest.Mark, ...]] = {}
+        applying = []
+        full_names = marker_names(optimizations)
+        for mark in marks:
+            if not mark.name.startswith(PREFIX):
+                continue
+            name = mark.name.removeprefix(PREFIX)
+            if name in {"quantized", "optimization"} or name in full_names:
+                applying.append(mark)
+            elif name in MARKERS:
+                by_name[name] = (*by_name.get(name, ()), mark)
+            else:
+                kind = "marker"
+                raise UnknownNameError(kind, name, {*MARKERS, *full_names})
+        return cls(by_name, tuple(applying))
+
+    def closest(self, name: str) -> pytest.Mark | None:
+        """The marker of that name that is closest to the test."""
+        return next(iter(self.by_name.get(name, ())), None)
+
+    def first_argument(self, name: str) -> str | None:
+        """The first positional argument of the closest marker of that name."""
+        mark = self.closest(name)
+        return None if mark is None else str(_argument(mark))
+
+
+def marker_names(optimizations: Registry) -> dict[str, str]:
+    """Full names by marker name, for optimizations that have a marker of their own (all but quantizers)."""
+    names = (name for name in optimizations.names() if not name.startswith(f"{QUANTIZATION}."))
+    return {name.rpartition(".")[2]: name for name in names}
+
+
+def compare(marks: Marks, model: str, settings: Settings, optimizations: Registry, engines: Registry) -> Comparison:
+    """The comparison that the markers of a test ask for.
+
+    Raises:
+        LlmoptError: a marker is wrong, or its optimizations cannot be combined.
+    """
+    engine = str(settings.get("engine", marks.first_argument("engine")))
+    if engine not in engines.names():
+        kind = "engine"
+        raise UnknownNameError(kind, engine, engines.names())
+    plain = Variant(model, (), settings.get("dtype"), settings.get("device"), engine)
+    candidate = dataclasses.replace(plain, optimizations=_applied(marks.optimizations, optimizations))
+    against = marks.closest("against")
+    reference = plain if against is None else _reference(against, plain, optimizations)
+    for variant in (candidate, reference):
+        variant.check()
+    budget = marks.closest("budget")
+    return Comparison(
+        candidate,
+        reference,
+        (*gpu_requirement(marks), *candidate.requirements, *reference.requirements),
+        None if budget is None else build(Budget, "budget", budget.args, budget.kwargs),
+    )
+
+
+def gpu_requirement(marks: Marks) -> tuple[Requirement, ...]:
+    """What the `gpu` marker asks for, if there is one.
+
+    Raises:
+        OptionError: it has an argument that it does not take.
+    """
+    mark = marks.closest("gpu")
+    if mark is None:
+        return ()
+    known = ("memory", "capability", "count")
+    wrong = [key for key in mark.kwargs if key not in known]
+    if wrong or mark.args:
+        msg = f"gpu takes {', '.join(f'{name}=' for name in known)}; got {[*mark.args, *wrong]}"
+        raise OptionError(msg)
+    memory = mark.kwargs.get("memory")
+    return (
+        Cuda(
+            memory=0 if memory is None else parse_bytes(memory),
+            capability=_capability(mark.kwargs.get("capability", (0, 0))),
+            count=int(mark.kwargs.get("count", 1)),
+        ),
+    )
+
+
+def _capability(value: object) -> tuple[int, int]:
+    match value:
+        case (int(major), int(minor)):
+            return major, minor
+        case int() | float() | str():
+            major_text, _, minor_text = str(value).partition(".")
+            if major_text.isdigit() and (minor_text.isdigit() or not minor_text):
+                return int(major_text), int(minor_text or 0)
+    msg = f"capability={value!r} is not a compute capability such as 8.0 or (8, 0)"
+    raise OptionError(msg)
+
+
+def _reference(mark: pytest.Mark, plain: Variant, optimizations: Registry) -> Variant:
+    known = ("model", "dtype", "device", "engine")
+    wrong = [key for key in mark.kwargs if key not in known]
+    if wrong:
+        msg = f"against takes optimizations and {', '.join(f'{name}=' for name in known)}; got {', '.join(wrong)}"
+        raise OptionError(msg)
+    inner = []
+    for argument in mark.args:
+        if not hasattr(argument, "mark"):
+            msg = f"against takes optimizations such as llmopt.attention('eager'), got {argument!r}"
+            raise OptionError(msg)
+        inner.append(argument.mark)
+    return dataclasses.replace(plain, optimizations=_applied(inner, optimizations), **mark.kwargs)
+
+
+def _applied(marks: Iterable[pytest.Mark], optimizations: Registry) -> tuple[Applied, ...]:
+    """The optimizations of some markers, quantizers first: a model is quantized before it is compiled."""
+    applied: dict[str, Applied] = {}
+    for mark in marks:
+        name, args = _name_and_arguments(mark, optimizations)
+        item = Applied(name, build(optimizations.load(name), name, args, mark.kwargs))
+        # A marker on the function overrides the same one on its class or module, which comes later.
+        applied.setdefault(name, item)
+    families = [QUANTIZATION, "kernels", "decoding"]
+    return tuple(
+        sorted(
+            applied.values(),
+            key=lambda item: (families.index(item.family) if item.family in families else -1, item.name),
+        )
+    )
+
+
+def _name_and_arguments(mark: pytest.Mark, optimizations: Registry) -> tuple[str, tuple[Any, ...]]:
+    short = mark.name.removeprefix(PREFIX)
+    if short == "quantized":
+        method = str(_argument(mark))
+        name = f"{QUANTIZATION}.{method}"
+        if name not in optimizations.names():
+            kind = "quantization method"
+            methods = [name.partition(".")[2] for name in optimizations.names() if name.startswith(QUANTIZATION)]
+            raise UnknownNameError(kind, method, methods)
+        return name, mark.args[1:]
+    if short == "optimization":
+        return str(_argument(mark)), mark.args[1:]
+    names = marker_names(optimizations)
+    if short not in names:
+        kind = "optimization"
+        raise UnknownNameError(kind, short, names)
+    return names[short], mark.args
+
+
+def _argument(mark: pytest.Mark) -> object:
+    if not mark.args:
+        msg = f"{mark.name.removeprefix(PREFIX)} needs a name as its first argument"
+        raise OptionError(msg)
+    return mark.args[0]

@@ -1,0 +1,46 @@
+"""Names that pytest must know from the start: light, since every pytest run in the environment imports this."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+
+PREFIX = "llmopt_"
+MARKERS = {
+    "model": "model(*names): models under test, instead of --llmopt-model",
+    "quantized": "quantized(method, **options): quantize the candidate's weights",
+    "optimization": "optimization(name, **options): apply any registered optimization, by its full name",
+    "engine": "engine(name): run both sides on this engine",
+    "against": "against(*optimizations, model=, dtype=, device=, engine=): what the reference is, instead of plain",
+    "budget": "budget(decode_speedup=, weight_memory=, ...): limits for assert_within_budget",
+    "gpu": "gpu(memory=, capability=, count=): needs CUDA devices",
+}
+"""Markers beside those of the optimizations, with their help."""
+QUANTIZATION = "quantization"
+"""The family whose members share one marker, `quantized(method)`."""
+SIDES = frozenset({"candidate", "reference"})
+
+
+def own_markers() -> dict[str, str]:
+    """Full names by marker name, of the optimizations in this package that have a marker of their own."""
+    folder = Path(__file__).parent / "optimizations"
+    return {
+        file.stem: f"{file.parent.name}.{file.stem}"
+        for file in folder.glob("*/[!_]*.py")
+        if file.parent.name != QUANTIZATION
+    }
+
+
+def is_ours(item: pytest.Item) -> bool:
+    """Whether a test asks for a side or carries one of our markers."""
+    return model_of(item) is not None or any(mark.name.startswith(PREFIX) for mark in item.iter_markers())
+
+
+def model_of(item: pytest.Item) -> str | None:
+    """The model that a test runs against, if it asks for a side."""
+    callspec = getattr(item, "callspec", None)
+    return None if callspec is None else callspec.params.get("llmopt_model")

@@ -1,0 +1,1 @@
+"""One file, one optimization. The folder is its family, the file name its name."""

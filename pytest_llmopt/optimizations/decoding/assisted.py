@@ -1,0 +1,104 @@
+"""Assisted decoding: a small draft model proposes tokens, the target verifies them in one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pytest_llmopt.core.errors import CombinationError, OptionError, RequirementMissingError
+from pytest_llmopt.core.loading import locate
+from pytest_llmopt.core.optimization import LoadPlan, Promise
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_llmopt.core.requirements import Requirement
+
+__all__ = ["Assisted"]
+
+
+@dataclass(frozen=True)
+class Assisted:
+    """Speculative decoding with a draft model that shares the target's vocabulary."""
+
+    promise: ClassVar[Promise] = Promise.EQUIVALENT
+
+    draft: str | None = None
+    """Folder or hub id of the draft; None takes `--llmopt-draft`, or the zoo model's own draft."""
+    num_draft_tokens: int = 5
+    confidence_threshold: float = 0.0
+    """Stop drafting when the draft's own probability falls below it; 0 always drafts the full number."""
+
+    def __post_init__(self) -> None:
+        """Refuse a block without drafts and a threshold that is no probability."""
+        if self.num_draft_tokens < 1:
+            msg = f"num_draft_tokens={self.num_draft_tokens} drafts nothing; at least 1"
+            raise OptionError(msg)
+        if not 0 <= self.confidence_threshold < 1:
+            msg = f"confidence_threshold={self.confidence_threshold} is not a probability below 1"
+            raise OptionError(msg)
+
+    @property
+    def requirements(self) -> tuple[Requirement, ...]:
+        """Nothing beyond the engine."""
+        return ()
+
+    @property
+    def conflicts(self) -> Mapping[str, str]:
+        """One kind of speculation at a time."""
+        return {"decoding.prompt_lookup": "a step takes its drafts from one source"}
+
+    def for_transformers(self, plan: LoadPlan) -> None:
+        """Load the draft once the target is there, and hand it to every `generate` call.
+
+        Raises:
+            RequirementMissingError: no draft is named and the model has none of its own.
+            CombinationError: the draft has another vocabulary.
+        """
+        draft = locate(self._name_of_draft(plan))
+        _check_vocabulary(plan, draft)
+        plan.max_batch = 1
+        plan.speculative = True
+        plan.after_load.append(lambda model: plan.generate.update(assistant_model=self._load(plan, draft, model)))
+
+    def _name_of_draft(self, plan: LoadPlan) -> str:
+        own = f"{plan.model}-draft"
+        named = self.draft or plan.policy.draft or (own if Path(own).is_dir() else None)
+        if named is None:
+            msg = f"needs a draft model for {plan.model}: assisted(draft=...) or --llmopt-draft FOLDER_OR_ID"
+            msg_0 = "draft"
+            raise RequirementMissingError(msg_0, msg)
+        return named
+
+    def _load(self, plan: LoadPlan, draft: str, target: Any) -> Any:
+        from transformers import AutoModelForCausalLM
+
+        policy = plan.policy
+        model = AutoModelForCausalLM.from_pretrained(
+            draft,
+            dtype=target.dtype,
+            device_map=plan.device,
+            use_safetensors=None if policy.unsafe_weights else True,
+            local_files_only=not policy.download,
+            trust_remote_code=policy.trust_remote_code,
+        ).eval()
+        model.generation_config.num_assistant_tokens = self.num_draft_tokens
+        model.generation_config.num_assistant_tokens_schedule = "constant"
+        model.generation_config.assistant_confidence_threshold = self.confidence_threshold
+        return model
+
+
+def _check_vocabulary(plan: LoadPlan, draft: str) -> None:
+    from transformers import AutoTokenizer
+
+    source = {"local_files_only": not plan.policy.download, "trust_remote_code": plan.policy.trust_remote_code}
+    target_vocabulary = AutoTokenizer.from_pretrained(plan.model, **source).get_vocab()
+    draft_vocabulary = AutoTokenizer.from_pretrained(draft, **source).get_vocab()
+    if target_vocabulary != draft_vocabulary:
+        differ = len(target_vocabulary.items() ^ draft_vocabulary.items())
+        msg = (
+            f"the draft {draft} has another vocabulary ({len(draft_vocabulary)} tokens) than the model {plan.model} "
+            f"({len(target_vocabulary)} tokens): {differ} entries differ; drafts must share the target's tokenizer"
+        )
+        raise CombinationError(msg)

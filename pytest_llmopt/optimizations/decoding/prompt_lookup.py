@@ -1,0 +1,51 @@
+"""Prompt lookup: drafts are copied from where the last n-gram occurred before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pytest_llmopt.core.errors import OptionError
+from pytest_llmopt.core.optimization import LoadPlan, Promise
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_llmopt.core.requirements import Requirement
+
+__all__ = ["PromptLookup"]
+
+
+@dataclass(frozen=True)
+class PromptLookup:
+    """Speculative decoding without a draft model."""
+
+    promise: ClassVar[Promise] = Promise.EQUIVALENT
+
+    num_draft_tokens: int = 3
+    max_ngram: int = 2
+    """The longest n-gram that is looked up."""
+
+    def __post_init__(self) -> None:
+        """Refuse a block without drafts and an n-gram without tokens."""
+        for name in ("num_draft_tokens", "max_ngram"):
+            if getattr(self, name) < 1:
+                msg = f"{name}={getattr(self, name)} must be at least 1"
+                raise OptionError(msg)
+
+    @property
+    def requirements(self) -> tuple[Requirement, ...]:
+        """Nothing beyond the engine."""
+        return ()
+
+    @property
+    def conflicts(self) -> Mapping[str, str]:
+        """One kind of speculation at a time."""
+        return {"decoding.assisted": "a step takes its drafts from one source"}
+
+    def for_transformers(self, plan: LoadPlan) -> None:
+        """Ask every `generate` call for it."""
+        plan.max_batch = 1
+        plan.speculative = True
+        plan.set("generate", "prompt_lookup_num_tokens", self.num_draft_tokens, by="prompt_lookup")
+        plan.set("generate", "max_matching_ngram_size", self.max_ngram, by="prompt_lookup")

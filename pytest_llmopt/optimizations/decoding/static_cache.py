@@ -1,0 +1,84 @@
+"""A KV cache allocated once at its full length, with or without a compiled decode step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pytest_llmopt.core.errors import OptionError
+from pytest_llmopt.core.optimization import LoadPlan, Promise
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_llmopt.core.requirements import Requirement
+
+__all__ = ["StaticCache"]
+
+
+@dataclass(frozen=True)
+class StaticCache:
+    """Keys and values in buffers of a fixed length, so that a decode step always has the same shapes."""
+
+    promise: ClassVar[Promise] = Promise.EQUIVALENT
+
+    compile: bool = False
+    """Compile the decode step (`torch.compile`), on a CPU as well."""
+    max_cache_len: int | None = None
+    """Room for prompt and output together, in tokens; None makes room for the longest request."""
+    reuse: bool = False
+    """Keep one cache object and reset it between calls, as a server does; needs `max_cache_len`."""
+    mode: str = "reduce-overhead"
+    fullgraph: bool = False
+    dynamic: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a length without room, and reuse without a length."""
+        if self.max_cache_len is not None and self.max_cache_len < 1:
+            msg = f"max_cache_len={self.max_cache_len} has no room for a token"
+            raise OptionError(msg)
+        if self.reuse and self.max_cache_len is None:
+            msg = "reuse=True needs max_cache_len: a kept cache cannot grow"
+            raise OptionError(msg)
+
+    @property
+    def requirements(self) -> tuple[Requirement, ...]:
+        """Nothing beyond the engine."""
+        return ()
+
+    @property
+    def conflicts(self) -> Mapping[str, str]:
+        """Speculation rewinds its cache, which Transformers refuses to do with a static one."""
+        rewinds = "speculation rewinds the cache, and Transformers does not rewind a static one"
+        conflicts = {"decoding.assisted": rewinds, "decoding.prompt_lookup": rewinds}
+        return conflicts | ({"decoding.compiled": "the decode step is compiled already"} if self.compile else {})
+
+    def for_transformers(self, plan: LoadPlan) -> None:
+        """Ask `generate` for a static cache, or hand it one of a given length."""
+        if self.max_cache_len is None:
+            plan.set("generate", "cache_implementation", "static", by="static_cache")
+        else:
+            plan.max_length = self.max_cache_len
+            plan.per_call.append(self._cache_maker())
+        if self.compile:
+            from transformers import CompileConfig
+
+            config = CompileConfig(fullgraph=self.fullgraph, dynamic=self.dynamic, mode=self.mode)
+            config._compile_all_devices = True  # noqa: SLF001 - the library's own switch for compiling on a CPU
+            plan.set("generate", "compile_config", config, by="static_cache")
+            plan.fixed_shapes = True
+
+    def _cache_maker(self) -> Any:
+        kept: dict[int, Any] = {}
+
+        def make(model: Any, batch: int) -> dict[str, Any]:
+            from transformers import StaticCache as Cache
+
+            cache = kept.get(batch) or Cache(config=model.config, max_cache_len=self.max_cache_len)
+            if self.reuse:
+                kept[batch] = cache
+                if cache.is_initialized:
+                    cache.reset()
+            return {"past_key_values": cache}
+
+        return make

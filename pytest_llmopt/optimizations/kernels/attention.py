@@ -1,0 +1,65 @@
+"""Attention kernels: eager, SDPA, FlexAttention, FlashAttention-2, or any that is registered with Transformers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pytest_llmopt.core.errors import RequirementMissingError
+from pytest_llmopt.core.optimization import LoadPlan, Promise
+from pytest_llmopt.core.requirements import Cuda, Package, Requirement
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Attention"]
+
+REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
+    "flash_attention_2": (Cuda(capability=(8, 0)), Package("flash-attn>=2.6", module="flash_attn")),
+    "flash_attention_3": (Cuda(capability=(9, 0)), Package("flash-attn-3", module="flash_attn_interface")),
+}
+SUPPORTED_BY = {
+    "sdpa": "_supports_sdpa",
+    "flex_attention": "_supports_flex_attn",
+    "flash_attention_2": "_supports_flash_attn",
+    "flash_attention_3": "_supports_flash_attn",
+}
+"""The class attribute with which an architecture of Transformers says that it has a kernel."""
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One attention implementation, by its name in Transformers (`attn_implementation`)."""
+
+    promise: ClassVar[Promise] = Promise.EQUIVALENT
+
+    implementation: str = "sdpa"
+
+    @property
+    def requirements(self) -> tuple[Requirement, ...]:
+        """The GPU and the package of the kernels that come in one."""
+        return REQUIREMENTS.get(self.implementation, ())
+
+    @property
+    def conflicts(self) -> Mapping[str, str]:
+        """Nothing: it cannot be stacked with itself anyway."""
+        return {}
+
+    def for_transformers(self, plan: LoadPlan) -> None:
+        """Load the model with it.
+
+        Raises:
+            RequirementMissingError: the architecture does not have this kernel.
+        """
+        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+        policy = plan.policy
+        config = AutoConfig.from_pretrained(
+            plan.model, local_files_only=not policy.download, trust_remote_code=policy.trust_remote_code
+        )
+        architecture = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+        flag = SUPPORTED_BY.get(self.implementation)
+        if flag is not None and architecture is not None and not getattr(architecture, flag, True):
+            msg = f"needs an architecture with {self.implementation}; {architecture.__name__} of Transformers has none"
+            raise RequirementMissingError(self.implementation, msg)
+        plan.set("load", "attn_implementation", self.implementation, by="attention")

@@ -1,0 +1,1 @@
+"""Weights, and later activations and caches, in fewer bits."""

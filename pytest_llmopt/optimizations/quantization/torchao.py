@@ -1,0 +1,55 @@
+"""torchao: int8 weights, with or without int8 activations, quantized while loading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, Promise, one_of
+from pytest_llmopt.core.requirements import Package, Requirement
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["TorchAo"]
+
+CONFIGS = {
+    "int8_weight_only": "Int8WeightOnlyConfig",
+    "int8_dynamic_activation": "Int8DynamicActivationInt8WeightConfig",
+}
+
+
+@dataclass(frozen=True)
+class TorchAo:
+    """Linear layers with int8 weights, one scale per output channel."""
+
+    promise: ClassVar[Promise] = Promise.ACCURATE
+
+    scheme: str = "int8_weight_only"
+
+    def __post_init__(self) -> None:
+        """Refuse schemes that are not built yet."""
+        one_of("scheme", self.scheme, tuple(CONFIGS))
+
+    @property
+    def requirements(self) -> tuple[Requirement, ...]:
+        """The library; it runs on a CPU too."""
+        return (Package("torchao>=0.15", install="pip install 'pytest-llmopt[torchao]'"),)
+
+    @property
+    def conflicts(self) -> Mapping[str, str]:
+        """No other quantizer."""
+        return {"quantization": "a model is quantized once"}
+
+    @property
+    def accuracy_limits(self) -> AccuracyLimits:
+        """8 bits stay close to the original."""
+        return AccuracyLimits(0.002, 0.97, 1.01, "torchao quantization README: int8 within noise of bf16 on wikitext")
+
+    def for_transformers(self, plan: LoadPlan) -> None:
+        """Quantize while loading."""
+        from torchao import quantization
+        from transformers import TorchAoConfig
+
+        config = getattr(quantization, CONFIGS[self.scheme])()
+        plan.set("load", "quantization_config", TorchAoConfig(config), by="torchao")

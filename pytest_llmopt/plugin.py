@@ -1,0 +1,152 @@
+"""The pytest plugin: options, markers, fixtures, records and the table.
+
+Every pytest run in the environment imports this file, so it imports next to nothing; what a run with tests of ours
+needs is imported when the first of them turns up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_llmopt.fixtures import candidate, llmopt_model, llmopt_variant, prompts, reference, skip_or_fail
+from pytest_llmopt.names import MARKERS, PREFIX, is_ours, model_of, own_markers
+from pytest_llmopt.options import SESSION, SETTINGS, Settings, add_options
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+__all__ = ["candidate", "llmopt_model", "llmopt_variant", "prompts", "reference"]
+
+CARRIED = "llmopt_records"
+"""The attribute of a test report that carries its records, also from a worker of pytest-xdist to the controller."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Register the options."""
+    add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Register our hooks."""
+    from pytest_llmopt import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Check the options and register the markers: ours, and one for each optimization."""
+    config.stash[SETTINGS] = Settings.of(config)
+    for usage in MARKERS.values():
+        config.addinivalue_line("markers", f"{PREFIX}{usage}")
+    for name, full_name in own_markers().items():
+        config.addinivalue_line("markers", f"{PREFIX}{name}(**options): apply {full_name} to the candidate")
+    config.pluginmanager.register(_Keeper(config), "llmopt-keeper")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every test that asks for a side once per model."""
+    if "llmopt_model" not in metafunc.fixturenames:
+        return
+    mark = metafunc.definition.get_closest_marker(f"{PREFIX}model")
+    models = metafunc.config.stash[SETTINGS].models(() if mark is None else tuple(map(str, mark.args)))
+    if not models:
+        msg = (
+            f"{metafunc.definition.nodeid}: no model to test: give --llmopt-model FOLDER_OR_ID "
+            "(`--llmopt-model zoo` for the models that ship with the package), or @llmopt.model(...)"
+        )
+        raise pytest.UsageError(msg)
+    ids = [model.rstrip("/").rpartition("/")[2] for model in models]
+    metafunc.parametrize("llmopt_model", models, ids=ids, indirect=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Keep the tests of one model on one worker, for `--dist loadgroup`."""
+    model = model_of(item)
+    if model is not None and item.config.pluginmanager.hasplugin("xdist"):
+        item.add_marker(pytest.mark.xdist_group(model))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Turn the markers of every selected test into variants, and bring tests of the same variants together.
+
+    Raises:
+        pytest.UsageError: markers are wrong; names every test that has such markers.
+    """
+    if any(map(is_ours, items)):
+        from pytest_llmopt import collection
+
+        collection.describe(config, items)
+        items[:] = collection.grouped(items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Check what a test needs before any fixture loads anything."""
+    if is_ours(item):
+        from pytest_llmopt import collection
+
+        collection.check_requirements(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Skip, or fail where it is required, when a check finds in mid-test that something is missing."""
+    try:
+        return (yield)
+    except Exception as error:
+        if not is_ours(pyfuncitem):
+            raise
+        from pytest_llmopt.core.errors import RequirementMissingError
+        from pytest_llmopt.session import Session
+
+        if not isinstance(error, RequirementMissingError):
+            raise
+        skip_or_fail(Session.of(pyfuncitem.config), error, "")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attach the records of a test to its report."""
+    report = yield
+    if model_of(item) is not None:
+        from pytest_llmopt.session import records_of
+
+        # pytest-xdist carries attributes of plain JSON values to the controller.
+        report.__dict__[CARRIED] = [record.to_json() for record in records_of(item, call, report)]
+    return report
+
+
+class _Keeper:
+    """Takes the records out of the reports of this process, or of all workers, and has the last word."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep what the report carries."""
+        carried = getattr(report, CARRIED, [])
+        if carried:
+            from pytest_llmopt.session import Session
+
+            Session.of(self._config).keep(carried)
+
+    def pytest_sessionfinish(self) -> None:
+        """Close every engine, also after Ctrl-C."""
+        ours = self._config.stash.get(SESSION, None)
+        if ours is not None:
+            ours.loader.close()
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print the verdict table."""
+        ours = self._config.stash.get(SESSION, None)
+        if ours is not None and ours.records:
+            terminalreporter.section("llmopt verdicts")
+            writer = terminalreporter._tw  # noqa: SLF001 - pytest has no public name for the width and the colors
+            terminalreporter.write(ours.table(width=max(100, writer.fullwidth), color=writer.hasmarkup))
+            terminalreporter.write_line(f"report  {ours.settings.report}")

@@ -1,0 +1,65 @@
+"""One engine per variant: loaded when first asked for, kept, evicted when memory runs short."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from pytest_llmopt.core.errors import LlmoptError
+from pytest_llmopt.runtime import memory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.loading import LoadPolicy
+    from pytest_llmopt.core.registry import Registry
+    from pytest_llmopt.core.variant import Variant
+
+
+class Loader:
+    """Engines by the digest of their variant, least recently used first."""
+
+    def __init__(
+        self, engines: Registry, policy: LoadPolicy, available_bytes: Callable[[], int] = memory.available_bytes
+    ) -> None:
+        """Start with nothing loaded."""
+        self._engines = engines
+        self._policy = policy
+        self._available_bytes = available_bytes
+        self._open: OrderedDict[str, Engine] = OrderedDict()
+        self._failed: dict[str, LlmoptError] = {}
+        self.loads: list[str] = []
+        """The digest of every variant that was loaded, in order; one that was evicted and came back is there twice."""
+
+    def get(self, variant: Variant, *, keep: tuple[Variant, ...] = ()) -> Engine:
+        """The engine of a variant; loads it unless it is there. Never evicts those to `keep`.
+
+        Raises:
+            LlmoptError: it cannot be loaded. The second test that wants it gets the same error at once.
+        """
+        digest = variant.digest
+        if digest in self._failed:
+            raise self._failed[digest]
+        if digest not in self._open:
+            self._make_room(variant, {other.digest for other in keep})
+            try:
+                self._open[digest] = self._engines.load(variant.engine).open(variant, self._policy)
+            except LlmoptError as error:
+                self._failed[digest] = error
+                raise
+            self.loads.append(digest)
+        self._open.move_to_end(digest)
+        return self._open[digest]
+
+    def _make_room(self, variant: Variant, keep: set[str]) -> None:
+        wanted = memory.wanted_bytes(variant)
+        for digest in [digest for digest in self._open if digest not in keep]:
+            if self._available_bytes() >= wanted:
+                return
+            self._open.pop(digest).close()
+
+    def close(self) -> None:
+        """Close every engine that is still open."""
+        while self._open:
+            self._open.popitem()[1].close()

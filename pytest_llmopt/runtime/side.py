@@ -1,0 +1,105 @@
+"""The two sides of a comparison as a test sees them: an engine that is loaded on first use and timed."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pytest_llmopt.core.budget import Budget
+    from pytest_llmopt.core.engine import Continuation, Engine, Footprint, Generation, SamplingParams, TokenIds
+    from pytest_llmopt.core.logprobs import TopLogprobs
+    from pytest_llmopt.core.variant import Variant
+    from pytest_llmopt.core.verdict import Verdict
+
+
+@dataclass
+class Stopwatch:
+    """Seconds that engines have worked: loading, generating, scoring."""
+
+    seconds: float = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Add what happens inside."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - started
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a check is told beside its arguments, and where its verdict goes."""
+
+    seed: int = 0
+    budget: Budget | None = None
+    warn_if_inconclusive: bool = False
+    """An INCONCLUSIVE verdict warns instead of failing the test."""
+    record: Callable[[Verdict, float, float], None] = lambda _verdict, _seconds, _engine_seconds: None
+    """Keeps the verdict of a check, with its wall seconds and its engine seconds."""
+
+
+@dataclass
+class Side:
+    """`candidate` or `reference`: an engine by delegation, so that every check takes either a side or an engine."""
+
+    role: Literal["candidate", "reference"]
+    variant: Variant
+    engine: Engine
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    context: Context = field(default_factory=Context)
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of entries of the output distribution."""
+        return self.engine.vocab_size
+
+    @property
+    def dtype(self) -> str:
+        """The dtype that it computes in."""
+        return self.engine.dtype
+
+    @property
+    def eos_token_ids(self) -> frozenset[int]:
+        """The tokens that end a generation."""
+        return self.engine.eos_token_ids
+
+    @property
+    def max_length(self) -> int | None:
+        """The longest sequence it can process, in tokens."""
+        return self.engine.max_length
+
+    def encode(self, text: str) -> TokenIds:
+        """The tokens of a prompt, special tokens included."""
+        return self.engine.encode(text)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text for a person to read."""
+        return self.engine.decode(token_ids)
+
+    def generate(self, prompts: Sequence[TokenIds], sampling: SamplingParams) -> list[Generation]:
+        """Decode every prompt, in the order given."""
+        with self.stopwatch.running():
+            return self.engine.generate(prompts, sampling)
+
+    def score(self, continuations: Sequence[Continuation]) -> list[TopLogprobs]:
+        """Teacher-forced log-probabilities, in the order given."""
+        with self.stopwatch.running():
+            return self.engine.score(continuations)
+
+    def footprint(self) -> Footprint:
+        """The memory that its weights hold now."""
+        return self.engine.footprint()
+
+    def compilations(self) -> int:
+        """How many graphs have been compiled for it so far."""
+        return self.engine.compilations()
+
+    def close(self) -> None:
+        """Nothing: the loader owns the engine."""

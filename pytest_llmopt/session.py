@@ -1,0 +1,133 @@
+"""What lives as long as a pytest session: settings, registries, the loader, the records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_llmopt.core.environment import describe_environment
+from pytest_llmopt.core.record import Record, write_report
+from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.core.requirements import Requirement
+from pytest_llmopt.core.verdict import Status, Verdict
+from pytest_llmopt.markers import Comparison
+from pytest_llmopt.options import SESSION, SETTINGS
+from pytest_llmopt.reporting.failure import describe
+from pytest_llmopt.runtime.loader import Loader
+from pytest_llmopt.runtime.side import Context, Stopwatch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_llmopt.options import Settings
+
+
+REQUIREMENTS = pytest.StashKey[tuple[Requirement, ...]]()
+COMPARISON = pytest.StashKey[Comparison]()
+RECORDS = pytest.StashKey[list[Record]]()
+
+
+@dataclass
+class Session:
+    """One per pytest process; the controller of pytest-xdist holds the records of all workers."""
+
+    settings: Settings
+    optimizations: Registry
+    engines: Registry
+    loader: Loader
+    writes_report: bool
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    records: list[Record] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> Session:
+        """The session of a pytest run: the one there is, or a new one with what plugins add through our hook."""
+        if SESSION in config.stash:
+            return config.stash[SESSION]
+        settings = config.stash[SETTINGS]
+        added: dict[str, Any] = {}
+        for optimizations in config.hook.pytest_llmopt_optimizations(config=config):
+            added |= optimizations
+        engines = Registry("engines", "engine")
+        config.stash[SESSION] = cls(
+            settings,
+            Registry("optimizations", "optimization", added),
+            engines,
+            Loader(engines, settings.policy),
+            writes_report=not hasattr(config, "workerinput"),
+        )
+        return config.stash[SESSION]
+
+    def context(self, item: pytest.Item, comparison: Comparison) -> Context:
+        """What the checks of a test are told, with a place for their verdicts."""
+        seed = int(self.settings.get("seed"))
+
+        def record(verdict: Verdict, seconds: float, engine_seconds: float) -> None:
+            item.stash.setdefault(RECORDS, []).append(
+                Record(
+                    nodeid=item.nodeid,
+                    check=verdict.check,
+                    model=comparison.candidate.model,
+                    variant=comparison.candidate.label,
+                    reference=comparison.reference.label,
+                    status=verdict.status,
+                    metrics=Record.metrics_of(verdict),
+                    seconds=seconds,
+                    engine_seconds=engine_seconds,
+                    evidence=verdict.evidence,
+                    reason=_reason(verdict),
+                    seed=seed,
+                )
+            )
+
+        return Context(seed, comparison.budget, self.settings.get("inconclusive") == "warn", record)
+
+    def keep(self, records: list[Mapping[str, Any]]) -> None:
+        """Add records and write the report at once, so that an interrupted run loses nothing."""
+        self.records += map(Record.from_json, records)
+        if records and self.writes_report:
+            write_report(self.settings.report, describe_environment(), self.records)
+
+    def table(self, *, width: int, color: bool) -> str:
+        """The verdict table."""
+        from pytest_llmopt.reporting.terminal import render
+
+        return render(self.records, describe_environment(), width=width, color=color)
+
+
+def _reason(verdict: Verdict) -> str:
+    """Why a verdict is not a PASS: the metrics that failed, then the diagnosis."""
+    if verdict.status is Status.PASS:
+        return ""
+    failed = [
+        f"{name} {describe(metric)}"
+        for name, metric in verdict.metrics.items()
+        if metric.status not in {None, Status.PASS}
+    ]
+    return "\n".join([*failed, *verdict.diagnosis])
+
+
+def records_of(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport) -> list[Record]:
+    """The records that a phase of a test left behind; one with the reason where it ended without a verdict."""
+    records = item.stash.get(RECORDS, [])
+    item.stash[RECORDS] = []
+    comparison = item.stash.get(COMPARISON, None)
+    if comparison is None or records or report.outcome == "passed":
+        return records
+    skipped = report.outcome == "skipped"
+    reason = str(call.excinfo.value) if call.excinfo is not None else ""
+    return [
+        Record(
+            nodeid=item.nodeid,
+            check="",
+            model=comparison.candidate.model,
+            variant=comparison.candidate.label,
+            reference=comparison.reference.label,
+            status=Status.SKIPPED if skipped else Status.ERROR,
+            seconds=call.duration,
+            reason=reason,
+            seed=int(item.config.stash[SETTINGS].get("seed")),
+        )
+    ]

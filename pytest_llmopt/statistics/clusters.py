@@ -1,0 +1,99 @@
+"""Totals and sizes of clusters: what a standard error needs when the tokens of one prompt are not independent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+from pytest_llmopt.core.errors import EmptySampleError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_llmopt.core.logprobs import BoolArray, FloatArray
+
+ASSUMED_CORRELATION = 0.05
+"""Correlation between tokens of one prompt that a proportion is given until the sample shows its own."""
+
+ASSUMED_CLUSTERS = 4
+"""The number of prompts that this assumption weighs as much as."""
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """The prompts of a sample as totals and sizes. The mean of all tokens is their ratio of totals."""
+
+    totals: FloatArray
+    """The sum of each prompt's values: `[prompts]`."""
+    sizes: FloatArray
+    """The number of values of each prompt, none of them zero: `[prompts]`."""
+    nonnegative: bool
+    """Whether no value is negative or NaN."""
+
+    @classmethod
+    def of(cls, values: Sequence[FloatArray | BoolArray]) -> Clusters:
+        """From one array of values per prompt; prompts without values are left out.
+
+        Raises:
+            EmptySampleError: there is no value.
+        """
+        prompts = [np.asarray(prompt, np.float64) for prompt in values if len(prompt)]
+        if not prompts:
+            msg = f"no values to summarize in {len(values)} prompts"
+            raise EmptySampleError(msg)
+        return cls(
+            totals=np.array([prompt.sum() for prompt in prompts]),
+            sizes=np.array([float(len(prompt)) for prompt in prompts]),
+            nonnegative=all(bool((prompt >= 0).all()) for prompt in prompts),
+        )
+
+    @property
+    def clusters(self) -> int:
+        """The number of prompts that have values."""
+        return len(self.totals)
+
+    @property
+    def ratio(self) -> float:
+        """The mean over all values."""
+        return float(self.totals.sum() / self.sizes.sum())
+
+    @property
+    def residuals(self) -> FloatArray:
+        """How far each total is from what its size would give: `[prompts]`."""
+        return self.totals - self.ratio * self.sizes
+
+    @property
+    def standard_error(self) -> float:
+        """Of the ratio, linearized (Cochran 1977, 6.4), in the values' unit. Needs two prompts."""
+        correction = self.clusters / (self.clusters - 1)
+        return float(np.sqrt(correction * (self.residuals**2).sum()) / self.sizes.sum())
+
+    @property
+    def skewness(self) -> float:
+        """Third standardized moment of the residuals, bias-corrected, over the square root of their number."""
+        n, scale = self.clusters, float(np.sqrt((self.residuals**2).mean()))
+        if n < 3 or scale == 0:  # noqa: PLR2004 - two points have no skewness
+            return 0.0
+        biased = float(((self.residuals / scale) ** 3).mean())
+        return biased * math.sqrt(n * (n - 1)) / (n - 2) / math.sqrt(n)
+
+    def effective_size(self, confidence: float) -> float:
+        """How many independent values a sample of zeros and ones is worth: its size over its design effect.
+
+        The design effect, at least 1, is the observed one averaged with the assumed one, see `cluster_proportion`;
+        the quotient of t quantiles accounts for the few degrees of freedom it was estimated with.
+        """
+        tokens, share = float(self.sizes.sum()), self.ratio
+        if self.clusters == 1:
+            return 1.0
+        assumed = 1 + max(0.0, float((self.sizes**2).sum()) / tokens - 1) * ASSUMED_CORRELATION
+        seen = min(int((self.totals > 0).sum()), int((self.totals < self.sizes).sum()))
+        observed = max(1.0, self.standard_error**2 * tokens / (share * (1 - share))) if 0 < share < 1 else 1.0
+        effect = (seen * observed + ASSUMED_CLUSTERS * assumed) / (seen + ASSUMED_CLUSTERS)
+        tail = (1 + confidence) / 2
+        fewer = stats.t.ppf(tail, max(tokens - 1, 1)) / stats.t.ppf(tail, self.clusters - 1)
+        return tokens / effect * float(fewer) ** 2

@@ -1,0 +1,15 @@
+"""Worth it: memory of the live weights, and speed that has not collapsed."""
+
+from pytest_llmopt import llmopt
+
+
+@llmopt.variants(
+    {
+        "bitsandbytes_nf4": [llmopt.quantized("bitsandbytes"), llmopt.budget(weight_saving=1.5)],
+        "torchao_int8_weight_only": [llmopt.quantized("torchao"), llmopt.budget(weight_saving=1.2)],
+        "static_cache": [llmopt.static_cache(), llmopt.budget(decode_speedup=0.5)],
+    }
+)
+def test_budget(candidate, reference, benchmark):
+    """The optimization saves what it is there for."""
+    llmopt.assert_within_budget(candidate, reference, benchmark)

@@ -1,0 +1,59 @@
+"""Real pytest runs, in a folder of their own, against the zoo."""
+
+import json
+
+import pytest
+
+# pytester forgets what a run in this process imported; what is here already stays, and stays one module.
+import pytest_llmopt.cli
+import pytest_llmopt.collection
+import pytest_llmopt.llmopt
+import pytest_llmopt.reporting.terminal  # noqa: F401
+
+SETTINGS = """
+[pytest]
+addopts = --strict-markers -p no:cacheprovider -p no:hypothesispytest -p no:anyio
+llmopt_prompts = prompts.jsonl
+filterwarnings = default
+"""
+PROMPTS = [
+    {"id": "code", "text": "def main(argv):\n    import os\n    return"},
+    {"id": "prose", "text": "The value of the expression is"},
+    {"id": "short", "text": "if"},
+    {"id": "list", "text": "one, two, three, four,"},
+]
+
+
+@pytest.fixture(scope="session")
+def libraries():
+    """Load every family once, so that no run in this process has to import torch and its models anew."""
+    from pytest_llmopt.core.engine import SamplingParams
+    from pytest_llmopt.core.loading import ZOO, LoadPolicy
+    from pytest_llmopt.core.registry import Registry
+    from pytest_llmopt.core.variant import Variant
+
+    for name in Registry("checks", "check").names():
+        Registry("checks", "check").load(name)
+    for model in ZOO:
+        engine = Registry("engines", "engine").load("transformers").open(Variant(model), LoadPolicy())
+        engine.generate([engine.encode("import")], SamplingParams(max_new_tokens=2))
+
+
+@pytest.fixture
+def project(pytester, libraries):
+    """A folder with four prompts and a function that runs pytest in it, in this process."""
+    pytester.makeini(SETTINGS)
+    pytester.path.joinpath("prompts.jsonl").write_text("\n".join(map(json.dumps, PROMPTS)))
+    return pytester
+
+
+@pytest.fixture
+def records(project):
+    """A function that gives the records of the last run."""
+
+    def read():
+        report = json.loads(project.path.joinpath(".llmopt/report.json").read_text())
+        assert report["schema"] == 1
+        return report["records"]
+
+    return read

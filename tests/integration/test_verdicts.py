@@ -1,0 +1,177 @@
+"""A planted defect fails, a planted benign difference passes, and the message says what and where."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pytest_llmopt.core.loading import fixtures_folder
+
+
+@pytest.fixture(autouse=True)
+def planted(project):
+    shutil.copy(Path(__file__).parent / "planted.py", project.path / "conftest.py")
+
+
+EQUIVALENT = """
+from pytest_llmopt import llmopt
+
+@llmopt.optimization({planted})
+def test_it(candidate, reference, prompts):
+    llmopt.assert_equivalent(candidate, reference, prompts, max_new_tokens=32)
+"""
+
+
+@pytest.mark.parametrize("model", ["tiny-llama", "tiny-qwen", "tiny-gemma"])
+def test_a_small_defect_fails_and_a_benign_difference_passes_on_every_family(project, records, model):
+    project.makepyfile("""
+        from pytest_llmopt import llmopt
+
+        @llmopt.variants({
+            "wrong": llmopt.optimization("planted.softmax_scale", factor=1.2),
+            "benign": llmopt.optimization("planted.other_order"),
+        })
+        def test_it(candidate, reference, prompts):
+            llmopt.assert_equivalent(candidate, reference, prompts, max_new_tokens=32)
+    """)
+    result = project.runpytest_inprocess("--llmopt-model", model)
+    result.assert_outcomes(passed=1, failed=1)
+    assert {record["variant"]: record["status"] for record in records()} == {
+        "softmax_scale(factor=1.2)": "FAIL",
+        "other_order": "PASS",
+    }
+
+
+def test_a_failure_names_the_variant_the_evidence_the_limit_and_the_place(project, records):
+    project.makepyfile(EQUIVALENT.format(planted='"planted.softmax_scale", factor=1.3'))
+    result = project.runpytest_inprocess("--llmopt-model", "tiny-llama")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*equivalent FAIL: softmax_scale(factor=1.3) on transformers, tiny-llama",
+            "*mean_kl * nats/token  95% CI [[]*[]], n=5; at most 1e-05 nats/token: FAIL",
+            "*worst KL * nats:",
+            "*prompt *, token * after it (position *there",
+            "*reference '*' 0.*",
+            "*candidate '*' 0.*",
+            "*llmopt verdicts*",
+            "*1 records: 1 FAIL*",
+            "report  .llmopt/report.json",
+        ]
+    )
+    (record,) = records()
+    assert (
+        record["nodeid"]
+        == "test_a_failure_names_the_variant_the_evidence_the_limit_and_the_place.py::test_it[tiny-llama]"
+    )
+    assert (record["check"], record["model"], record["variant"]) == (
+        "equivalent",
+        "tiny-llama",
+        "softmax_scale(factor=1.3)",
+    )
+    assert record["status"] == "FAIL"
+    assert record["metrics"]["mean_kl"]["limit"] == 1e-05
+    assert record["metrics"]["mean_kl"]["low"] > record["metrics"]["mean_kl"]["limit"]
+    assert record["reason"].startswith("max_regret") or "mean_kl" in record["reason"]
+    assert record["seconds"] >= record["engine_seconds"] > 0
+
+
+def test_nan_never_passes(project):
+    project.makepyfile(EQUIVALENT.format(planted='"planted.not_a_number"'))
+    result = project.runpytest_inprocess("--llmopt-model", "tiny-qwen")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*nonfinite*at most 0 positions: FAIL"])
+
+
+def test_a_load_that_fails_gives_the_message_of_the_library(project):
+    project.makepyfile(EQUIVALENT.format(planted='"planted.broken"'))
+    result = project.runpytest_inprocess("--llmopt-model", "tiny-llama")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*cannot load broken of tiny-llama: ValueError: shapes of scales do not fit*"])
+
+
+def test_accuracy_tells_rounding_from_a_shifted_zero_point(project, records):
+    project.makepyfile("""
+        from pytest_llmopt import llmopt
+
+        @llmopt.variants({
+            "healthy": llmopt.quantized("rounded"),
+            "shifted": llmopt.quantized("rounded", bits=4, shifted=True),
+        })
+        def test_it(candidate, reference, prompts):
+            llmopt.assert_accurate(candidate, reference, prompts)
+    """)
+    prompts = str(fixtures_folder() / "prompts/default.jsonl")
+    result = project.runpytest_inprocess("--llmopt-model", "tiny-qwen", "--llmopt-prompts", prompts)
+    result.assert_outcomes(passed=1, failed=1)
+    by_variant = {record["variant"]: record for record in records()}
+    assert by_variant["rounded"]["status"] == "PASS"
+    failed = by_variant["rounded(bits=4, shifted=True)"]
+    assert failed["status"] == "FAIL"
+    assert failed["metrics"]["kl_divergence"]["low"] > failed["metrics"]["kl_divergence"]["limit"]
+
+
+def test_a_limit_of_ones_own_overrides_the_stated_one(project):
+    project.makepyfile("""
+        from pytest_llmopt import llmopt
+
+        @llmopt.quantized("rounded")
+        def test_it(candidate, reference, prompts):
+            llmopt.assert_accurate(candidate, reference, prompts, kl_divergence=1e-9)
+    """)
+    result = project.runpytest_inprocess("--llmopt-model", "tiny-qwen")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*kl_divergence*at most 1e-09 nats/token: FAIL"])
+
+
+def test_an_inconclusive_verdict_fails_unless_the_ini_says_warn(project, records):
+    project.makepyfile("""
+        from pytest_llmopt import llmopt
+
+        @llmopt.quantized("rounded", bits=4)
+        def test_it(candidate, reference, prompts):
+            measured = llmopt.assert_accurate(
+                candidate, reference, prompts, kl_divergence=9, top1_agreement=0.01, perplexity_ratio=9)
+            limit = measured.metrics["kl_divergence"].estimate.point
+            llmopt.assert_accurate(
+                candidate, reference, prompts, kl_divergence=limit, top1_agreement=0.01, perplexity_ratio=9)
+    """)
+    project.runpytest_inprocess("--llmopt-model", "tiny-qwen").assert_outcomes(failed=1)
+    assert [record["status"] for record in records()] == ["PASS", "INCONCLUSIVE"]
+    warned = project.runpytest_inprocess("--llmopt-model", "tiny-qwen", "--llmopt-inconclusive", "warn")
+    warned.assert_outcomes(passed=1, warnings=1)
+
+
+def test_a_budget_is_judged_and_the_benchmark_table_keeps_working(project, records):
+    project.makepyfile("""
+        from pytest_llmopt import llmopt
+
+        @llmopt.quantized("bitsandbytes")
+        @llmopt.budget(weight_saving=100, decode_speedup=0.001)
+        def test_it(candidate, reference, benchmark):
+            llmopt.assert_within_budget(candidate, reference, benchmark, rounds=6, new_tokens=16)
+    """)
+    result = project.runpytest_inprocess("--llmopt-model", "tiny-llama", "--benchmark-json=bench.json")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*weight_saving*at least 100 x: FAIL", "*benchmark: 1 tests*"])
+    (record,) = records()
+    assert record["metrics"]["decode_speedup"]["low"] > 0.001
+    assert record["metrics"]["decode_speedup"]["n"] == 6
+    assert '"weight_memory"' in project.path.joinpath("bench.json").read_text()
+
+
+def test_a_budget_of_time_is_skipped_with_the_reason_where_benchmarks_are_off(project):
+    project.makepyfile("""
+        from pytest_llmopt import llmopt
+
+        @llmopt.budget(decode_speedup=0.001)
+        def test_time(candidate, reference, benchmark):
+            llmopt.assert_within_budget(candidate, reference, benchmark)
+
+        @llmopt.budget(weight_memory="1 GiB")
+        def test_memory(candidate, reference, benchmark):
+            llmopt.assert_within_budget(candidate, reference, benchmark)
+    """)
+    result = project.runpytest_inprocess("--llmopt-model", "tiny-llama", "--benchmark-disable", "-rs")
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*decode_speedup need timing, but pytest-benchmark is off*"])

@@ -1,0 +1,95 @@
+"""A failed verdict reads like a diagnosis: what was promised, the evidence against the limit, the worst place."""
+
+import math
+
+import pytest
+
+from pytest_llmopt.core.variant import Applied, Variant
+from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance, Verdict
+from pytest_llmopt.optimizations.decoding.static_cache import StaticCache
+from pytest_llmopt.reporting.failure import describe, explain, show
+
+CANDIDATE = Variant("tiny-llama", (Applied("decoding.static_cache", StaticCache(compile=True)),))
+PASSED = Metric(Estimate.exact(1.0, 8), Tolerance(at_most=2))
+FAILED = Metric(Estimate(0.0231, 0.0207, 0.0256, 512), Tolerance(at_most=0.02), "nats/token")
+UNDECIDED = Metric(Estimate(0.9, 0.8, 1.0, 12), Tolerance(at_least=0.85), "share")
+TOLD = Metric(Estimate.exact(5))
+
+
+def explained(*metrics, diagnosis=(), reference=None):
+    verdict = Verdict("accurate", {f"metric_{place}": item for place, item in enumerate(metrics)}, "", diagnosis)
+    return explain(verdict, CANDIDATE, reference or CANDIDATE.unoptimized()).splitlines()
+
+
+def test_the_headline_names_the_check_the_verdict_the_variant_the_engine_and_the_model():
+    assert explained(FAILED)[0] == "accurate FAIL: static_cache(compile=True) on transformers, tiny-llama"
+
+
+def test_the_headline_says_when_the_sample_cannot_decide():
+    assert explained(UNDECIDED)[0].startswith("accurate INCONCLUSIVE: the sample cannot decide: static_cache")
+
+
+def test_the_headline_names_a_reference_that_is_not_the_plain_model():
+    reference = Variant("tiny-llama", (Applied("decoding.static_cache", StaticCache()),))
+    assert explained(FAILED, reference=reference)[0].endswith("tiny-llama, against static_cache")
+
+
+@pytest.mark.xfail(strict=True, reason="the label of a reference leaves out its model, dtype, device and engine")
+@pytest.mark.parametrize("change", [{"dtype": "float64"}, {"model": "tiny-qwen"}])
+def test_the_headline_says_how_a_plain_reference_differs(change):
+    reference = Variant(**({"model": "tiny-llama"} | change))
+    assert next(iter(change.values())) in explained(FAILED, reference=reference)[0].partition("against")[2]
+
+
+def test_failed_metrics_come_first_and_unjudged_ones_not_at_all():
+    lines = explained(PASSED, TOLD, UNDECIDED, FAILED, PASSED)
+    assert [line.split()[0] for line in lines[1:]] == ["metric_3", "metric_2", "metric_0", "metric_4"]
+
+
+def test_the_diagnosis_follows_the_metrics():
+    assert explained(FAILED, diagnosis=("worst prompt 87", "  ' return' 0.81"))[2:] == [
+        "  worst prompt 87",
+        "    ' return' 0.81",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("metric", "text"),
+    [
+        (FAILED, "0.0231 nats/token  95% CI [0.0207, 0.0256], n=512; at most 0.02 nats/token: FAIL"),
+        (UNDECIDED, "90.00%  95% CI [80.00%, 100.00%]"),
+        (UNDECIDED, "n=12; at least 85.00%: INCONCLUSIVE"),
+        (PASSED, "1, n=8; at most 2: PASS"),
+        (TOLD, "5, n=1"),
+        (Metric(Estimate.exact(math.nan), Tolerance(at_most=1)), "NaN, n=1; at most 1: FAIL"),
+        (Metric(Estimate.exact(3 * 2**30), Tolerance(at_most=2**30), "bytes"), "3 GiB, n=1; at most 1 GiB: FAIL"),
+    ],
+)
+def test_a_metric_is_described_by_value_interval_sample_and_limit(metric, text):
+    assert text in describe(metric)
+
+
+@pytest.mark.xfail(strict=True, reason="a two-sided range shows its upper limit alone")
+def test_a_value_below_a_two_sided_range_is_shown_with_the_limit_that_it_broke():
+    assert "at least 1" in describe(Metric(Estimate.exact(0.5), Tolerance(1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.0, "", "0"),
+        (3.0, "", "3"),
+        (12345.0, "positions", "12,345 positions"),
+        (0.02314, "nats", "0.0231 nats"),
+        (1.5e-7, "nats", "1.5e-07 nats"),
+        (-0.5, "", "-0.5"),
+        (1e12, "", "1e+12"),
+        (0.98765, "share", "98.77%"),
+        (1536, "bytes", "1.5 KiB"),
+        (math.nan, "bytes", "NaN"),
+        (math.inf, "nats", "inf nats"),
+        (-math.inf, "", "-inf"),
+    ],
+)
+def test_numbers_are_shown_for_a_person(value, unit, text):
+    assert show(value, unit) == text
