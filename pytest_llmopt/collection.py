@@ -8,7 +8,7 @@ from pytest_llmopt.core.errors import LlmoptError, RequirementMissingError
 from pytest_llmopt.core.requirements import require
 from pytest_llmopt.fixtures import skip_or_fail
 from pytest_llmopt.markers import Marks, compare, gpu_requirement
-from pytest_llmopt.names import is_ours, model_of
+from pytest_llmopt.names import PREFIX, is_ours, model_of
 from pytest_llmopt.session import COMPARISON, REQUIREMENTS, Session
 
 
@@ -22,7 +22,7 @@ def describe(config: pytest.Config, items: list[pytest.Item]) -> None:
     errors = []
     for item in filter(is_ours, items):
         try:
-            marks = Marks.of(item.iter_markers(), session.optimizations)
+            marks = Marks.of(_closest(item), session.optimizations)
             item.stash[REQUIREMENTS] = gpu_requirement(marks)
             model = model_of(item)
             if model is not None:
@@ -33,6 +33,17 @@ def describe(config: pytest.Config, items: list[pytest.Item]) -> None:
             errors.append(f"{item.nodeid}: {error}")
     if errors:
         raise pytest.UsageError("\n".join(errors))
+
+
+def _closest(item: pytest.Item) -> list[pytest.Mark]:
+    """Its markers; one on a function overrides those of the same name on its class, and these those of the module."""
+    homes: dict[tuple[object, ...], object] = {}
+    marks = []
+    for node, mark in item.iter_markers_with_node():
+        key = (mark.name, *mark.args[:1]) if mark.name == f"{PREFIX}optimization" else (mark.name,)
+        if homes.setdefault(key, node) is node:
+            marks.append(mark)
+    return marks
 
 
 def grouped(items: list[pytest.Item]) -> list[pytest.Item]:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.registry import Registry
     from pytest_llmopt.options import Settings
 
+ORDER = (QUANTIZATION, "kernels", "decoding")
+"""Families in the order in which they are applied; one that is not named goes with the kernels."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -85,14 +88,14 @@ def compare(marks: Marks, model: str, settings: Settings, optimizations: Registr
         LlmoptError: a marker is wrong, or its optimizations cannot be combined.
     """
     engine = str(settings.get("engine", marks.first_argument("engine")))
-    if engine not in engines.names():
-        kind = "engine"
-        raise UnknownNameError(kind, engine, engines.names())
     plain = Variant(model, (), settings.get("dtype"), settings.get("device"), engine)
     candidate = dataclasses.replace(plain, optimizations=_applied(marks.optimizations, optimizations))
     against = marks.closest("against")
     reference = plain if against is None else _reference(against, plain, optimizations)
     for variant in (candidate, reference):
+        if variant.engine not in engines.names():
+            kind = "engine"
+            raise UnknownNameError(kind, variant.engine, engines.names())
         variant.check()
     budget = marks.closest("budget")
     return Comparison(
@@ -117,12 +120,15 @@ def gpu_requirement(marks: Marks) -> tuple[Requirement, ...]:
     if wrong or mark.args:
         msg = f"gpu takes {', '.join(f'{name}=' for name in known)}; got {[*mark.args, *wrong]}"
         raise OptionError(msg)
-    memory = mark.kwargs.get("memory")
+    memory, count = mark.kwargs.get("memory"), mark.kwargs.get("count", 1)
+    if type(count) is not int or count < 1:
+        msg = f"count={count!r} is not a number of devices; give a whole number from 1"
+        raise OptionError(msg)
     return (
         Cuda(
             memory=0 if memory is None else parse_bytes(memory),
             capability=_capability(mark.kwargs.get("capability", (0, 0))),
-            count=int(mark.kwargs.get("count", 1)),
+            count=count,
         ),
     )
 
@@ -156,19 +162,11 @@ def _reference(mark: pytest.Mark, plain: Variant, optimizations: Registry) -> Va
 
 def _applied(marks: Iterable[pytest.Mark], optimizations: Registry) -> tuple[Applied, ...]:
     """The optimizations of some markers, quantizers first: a model is quantized before it is compiled."""
-    applied: dict[str, Applied] = {}
+    applied = []
     for mark in marks:
         name, args = _name_and_arguments(mark, optimizations)
-        item = Applied(name, build(optimizations.load(name), name, args, mark.kwargs))
-        # A marker on the function overrides the same one on its class or module, which comes later.
-        applied.setdefault(name, item)
-    families = [QUANTIZATION, "kernels", "decoding"]
-    return tuple(
-        sorted(
-            applied.values(),
-            key=lambda item: (families.index(item.family) if item.family in families else -1, item.name),
-        )
-    )
+        applied.append(Applied(name, build(optimizations.load(name), name, args, mark.kwargs)))
+    return tuple(sorted(applied, key=lambda item: (ORDER.index(item.family) if item.family in ORDER else 1, item.name)))
 
 
 def _name_and_arguments(mark: pytest.Mark, optimizations: Registry) -> tuple[str, tuple[Any, ...]]:

@@ -148,5 +148,7 @@ class _Keeper:
         if ours is not None and ours.records:
             terminalreporter.section("llmopt verdicts")
             writer = terminalreporter._tw  # noqa: SLF001 - pytest has no public name for the width and the colors
-            terminalreporter.write(ours.table(width=max(100, writer.fullwidth), color=writer.hasmarkup))
+            # A log has no width of its own; a terminal has one to keep to.
+            width = max(80, writer.fullwidth) if terminalreporter.isatty else 160
+            terminalreporter.write(ours.table(width=width, color=writer.hasmarkup))
             terminalreporter.write_line(f"report  {ours.settings.report}")

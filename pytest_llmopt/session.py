@@ -88,7 +88,12 @@ class Session:
         """Add records and write the report at once, so that an interrupted run loses nothing."""
         self.records += map(Record.from_json, records)
         if records and self.writes_report:
-            write_report(self.settings.report, describe_environment(), self.records)
+            write_report(self.settings.report, describe_environment(), self.records, self.costs())
+
+    def costs(self) -> dict[str, object]:
+        """What this process has spent so far; workers of pytest-xdist load and run models of their own."""
+        loads = self.loader.loads
+        return {"loads": len(loads), "variants": len(set(loads)), "engine_seconds": self.stopwatch.seconds}
 
     def table(self, *, width: int, color: bool) -> str:
         """The verdict table."""

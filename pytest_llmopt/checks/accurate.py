@@ -24,14 +24,14 @@ from pytest_llmopt.statistics.intervals import cluster_mean, cluster_proportion
 from pytest_llmopt.statistics.perplexity import perplexity_ratio
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pytest_llmopt.core.engine import Engine
-    from pytest_llmopt.core.logprobs import FloatArray, TopLogprobs
+    from pytest_llmopt.core.logprobs import BoolArray, FloatArray, TopLogprobs
 
 __all__ = ["accurate"]
 
-T = TypeVar("T")
+Value = TypeVar("Value", "FloatArray", "BoolArray")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,18 @@ class Scored:
     candidate: TopLogprobs
     decoded: bool
     """Whether the candidate's values come from its decode path."""
+    kl: FloatArray
+    """KL(reference || candidate) in nats: `[tokens]`."""
+    agrees: BoolArray
+    """Whether both sides prefer the same token: `[tokens]`."""
+
+    @classmethod
+    def of(
+        cls, name: str, continuation: Continuation, reference: TopLogprobs, candidate: TopLogprobs, *, decoded: bool
+    ) -> Scored:
+        """Compare both sides once; the statistics of a growing sample come back to it."""
+        kl = kl_divergence(reference, candidate)
+        return cls(name, continuation, reference, candidate, decoded, kl, top1_agreement(reference, candidate))
 
 
 def accurate(
@@ -132,36 +144,38 @@ def _score(candidate: Engine, reference: Engine, prompts: Sequence[Prompt], samp
     by_reference = reference.score([item for _, item in everything])
     by_candidate = [*candidate.score([item for _, item in texts]), *(item.logprobs for item in generations)]
     return [
-        Scored(name, continuation, theirs, own, decoded=place >= len(texts))
+        Scored.of(name, continuation, theirs, own, decoded=place >= len(texts))
         for place, ((name, continuation), theirs, own) in enumerate(
             zip(everything, by_reference, by_candidate, strict=True)
         )
     ]
 
 
-def _by_prompt(scored: Sequence[Scored], values: Sequence[T]) -> list[list[T]]:
-    groups: dict[str, list[T]] = {}
-    for item, value in zip(scored, values, strict=True):
-        groups.setdefault(item.prompt_id, []).append(value)
-    return list(groups.values())
+def _by_prompt(scored: Sequence[Scored], values: Callable[[Scored], Value]) -> list[Value]:
+    """The values of each prompt's positions, prefill and decode together: one cluster per prompt."""
+    groups: dict[str, list[Value]] = {}
+    for item in scored:
+        groups.setdefault(item.prompt_id, []).append(values(item))
+    return [np.concatenate(group) for group in groups.values()]
 
 
 def _metrics(scored: Sequence[Scored], limits: AccuracyLimits) -> dict[str, Metric]:
-    divergences = [kl_divergence(item.reference, item.candidate) for item in scored]
-    agreements = [top1_agreement(item.reference, item.candidate) for item in scored]
     texts = [item for item in scored if not item.decoded]
     if not texts:
         msg = "no prompt has a second token, so there is no text to score: give longer prompts"
         raise EmptySampleError(msg)
     differences = [-logprob_difference(item.reference, item.candidate) for item in texts]
-    clusters = [np.concatenate(group) for group in _by_prompt(scored, divergences)]
-    everywhere = np.concatenate(divergences)
-    decoded = np.concatenate([value for item, value in zip(scored, divergences, strict=True) if item.decoded])
+    everywhere = np.concatenate([item.kl for item in scored])
+    decoded = np.concatenate([item.kl for item in scored if item.decoded])
     nonfinite = int(sum((~item.candidate.is_finite).sum() for item in scored))
     return {
-        "kl_divergence": Metric(cluster_mean(clusters), Tolerance(at_most=limits.kl_divergence), "nats/token"),
+        "kl_divergence": Metric(
+            cluster_mean(_by_prompt(scored, lambda item: item.kl)),
+            Tolerance(at_most=limits.kl_divergence),
+            "nats/token",
+        ),
         "top1_agreement": Metric(
-            cluster_proportion([np.concatenate(group) for group in _by_prompt(scored, agreements)]),
+            cluster_proportion(_by_prompt(scored, lambda item: item.agrees)),
             Tolerance(at_least=limits.top1_agreement),
             "share",
         ),
@@ -182,16 +196,16 @@ def _evidence(metrics: dict[str, Metric], limits: AccuracyLimits) -> str:
 
 
 def _diagnosis(candidate: Engine, scored: Sequence[Scored], weight_bytes: int) -> tuple[str, ...]:
-    divergences: list[FloatArray] = [kl_divergence(item.reference, item.candidate) for item in scored]
-    row, place = worst_place([item.prompt_id for item in scored], [item.continuation for item in scored], divergences)
+    ids, continuations = [item.prompt_id for item in scored], [item.continuation for item in scored]
+    row, place = worst_place(ids, continuations, [item.kl for item in scored])
     path = "decode" if scored[row].decoded else "prefill"
     parts = [
-        f"{name} {np.mean(np.concatenate(values)):.3g}"
+        f"{name} {np.concatenate(values).mean():.3g}"
         for name, wanted in (("prefill", False), ("decode", True))
-        if (values := [value for item, value in zip(scored, divergences, strict=True) if item.decoded is wanted])
+        if (values := [item.kl for item in scored if item.decoded is wanted])
     ]
     return (
         f"mean KL by path: {', '.join(parts)} nats; weights hold {format_bytes(weight_bytes)}",
-        f"worst KL {divergences[row][place.index]:.3g} nats, on the {path} path:",
+        f"worst KL {scored[row].kl[place.index]:.3g} nats, on the {path} path:",
         *(f"  {line}" for line in place.describe(candidate, scored[row].reference, scored[row].candidate)),
     )

@@ -88,7 +88,7 @@ class TopLogprobs:
         order = np.argsort(keys)
         wanted = (rows * self.vocab_size + ids).ravel()
         place = np.clip(np.searchsorted(keys, wanted, sorter=order), 0, len(keys) - 1)
-        hit = keys[order[place]] == wanted
+        hit = (keys[order[place]] == wanted) & ((ids >= 0) & (ids < self.vocab_size)).ravel()
         found = np.where(hit, self.top_logprobs.ravel()[order[place]].astype(np.float64), np.nan)
         return found.reshape(ids.shape)
 

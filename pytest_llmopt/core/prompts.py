@@ -129,9 +129,16 @@ def _from_line(path: Path, number: int, line: str) -> Prompt:
     if unknown:
         msg = f"{where} has unknown keys {', '.join(sorted(unknown))}; known: id, kind, text, token_ids"
         raise PromptError(msg)
+    text, token_ids = content.get("text", ""), content.get("token_ids", [0])
+    if not isinstance(text, str):
+        msg = f"{where} must have a text in 'text', got {text!r}"
+        raise PromptError(msg)
+    if not isinstance(token_ids, list) or not token_ids or not all(type(token) is int for token in token_ids):
+        msg = f"{where} must have a non-empty list of whole numbers in 'token_ids', got {token_ids!r}"
+        raise PromptError(msg)
     return Prompt(
         id=str(content.get("id", f"{number:03d}")),
-        text=str(content.get("text", "")),
+        text=text,
         token_ids=tuple(content.get("token_ids", ())),
         kind=str(content.get("kind", "")),
     )

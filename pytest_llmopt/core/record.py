@@ -88,11 +88,24 @@ def _numbers(metric: Mapping[str, Any]) -> dict[str, Any]:
     return {key: float(value) if isinstance(value, str) and key != "unit" else value for key, value in metric.items()}
 
 
-def write_report(path: Path, environment: Mapping[str, object], records: Iterable[Record]) -> None:
-    """Write the report in one step, so that a reader or a crash never sees half of it."""
+def write_report(
+    path: Path,
+    environment: Mapping[str, object],
+    records: Iterable[Record],
+    session: Mapping[str, object] | None = None,
+) -> None:
+    """Write the report in one step, so that a reader or a crash never sees half of it.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+        environment: what the results depend on beside the code under test.
+        records: one per verdict, skip or error.
+        session: what the run as a whole cost, such as models loaded.
+    """
     content = {
         "schema": SCHEMA,
         "environment": dict(environment),
+        "session": dict(session or {}),
         "records": [record.to_json() for record in records],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,6 +113,11 @@ def write_report(path: Path, environment: Mapping[str, object], records: Iterabl
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(content, file, indent=1, allow_nan=False)
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(name).chmod(
+            0o666 & ~mask
+        )  # a temporary file is its owner's alone; a report is for the CI that collects it
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import math
 import re
 from dataclasses import dataclass
 from typing import Protocol
@@ -121,8 +122,8 @@ def parse_bytes(value: str | float) -> int:
             msg = f"{value!r} is not a size; write a number of bytes or text such as '6 GiB' or '500 MB'"
             raise OptionError(msg)
         value = float(match[1]) * _UNITS[unit]
-    if not value > 0:
-        msg = f"a size must be positive, got {value!r}"
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value < math.inf:
+        msg = f"a size must be positive and finite, got {value!r}"
         raise OptionError(msg)
     return int(value)
 

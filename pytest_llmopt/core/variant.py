@@ -68,7 +68,10 @@ class Variant:
         """Twelve hexadecimal digits that two variants share exactly when they describe the same thing."""
         content = {
             "model": self.model,
-            "optimizations": [(item.name, dataclasses.asdict(item.options)) for item in self.optimizations],
+            "optimizations": [
+                (item.name, {key: _plain(value) for key, value in dataclasses.asdict(item.options).items()})
+                for item in self.optimizations
+            ],
             "dtype": self.dtype,
             "device": self.device,
             "engine": self.engine,
@@ -114,3 +117,8 @@ class Variant:
                 if why is not None:
                     msg = f"{one.name} cannot be combined with {other.name}: {why}"
                     raise CombinationError(msg)
+
+
+def _plain(value: object) -> object:
+    """Equal options written alike: 8 and 8.0, 1 and True."""
+    return float(value) if isinstance(value, (bool, int, float)) else value

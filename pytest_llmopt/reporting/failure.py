@@ -16,7 +16,7 @@ HEADLINES = {Status.FAIL: "FAIL", Status.INCONCLUSIVE: "INCONCLUSIVE: the sample
 
 def explain(verdict: Verdict, candidate: Variant, reference: Variant) -> str:
     """What was promised, the evidence against the limit, the worst place, the likely cause."""
-    against = "" if reference == candidate.unoptimized() else f", against {reference.label}"
+    against = "" if reference == candidate.unoptimized() else f", against {_difference(reference, candidate)}"
     lines = [
         (
             f"{verdict.check} {HEADLINES.get(verdict.status, verdict.status)}: "
@@ -40,9 +40,19 @@ def describe(metric: Metric) -> str:
         text += f"  95% CI [{show(estimate.low, unit)}, {show(estimate.high, unit)}]"
     text += f", n={estimate.n}"
     if tolerance is not None:
-        sign = "at most" if math.isfinite(tolerance.at_most) else "at least"
-        text += f"; {sign} {show(tolerance.limit, metric.unit)}: {metric.status}"
+        bounds = [("at least", tolerance.at_least), ("at most", tolerance.at_most)]
+        limits = [f"{sign} {show(bound, metric.unit)}" for sign, bound in bounds if math.isfinite(bound)]
+        text += f"; {', '.join(limits)}: {metric.status}"
     return text
+
+
+def _difference(reference: Variant, candidate: Variant) -> str:
+    """The reference's optimizations, and in what else it differs from the candidate."""
+    fields = ("model", "dtype", "device", "engine")
+    other = [
+        f"{name} {getattr(reference, name)}" for name in fields if getattr(reference, name) != getattr(candidate, name)
+    ]
+    return ", ".join([reference.label, *other])
 
 
 def show(value: float, unit: str = "") -> str:

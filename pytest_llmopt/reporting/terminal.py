@@ -61,6 +61,7 @@ def summary(records: Sequence[Record]) -> str:
     verdicts = ", ".join(f"{counts[status]} {status}" for status in STYLES if counts[status])
     wall = sum(record.seconds for record in records)
     engine = sum(record.engine_seconds for record in records)
+    verdicts = verdicts or "none"
     return f"{len(records)} records: {verdicts} · {wall:.1f} s in checks (engines {engine:.1f} s)"
 
 

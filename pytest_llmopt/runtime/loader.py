@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.errors import LlmoptError
@@ -60,6 +61,7 @@ class Loader:
             self._open.pop(digest).close()
 
     def close(self) -> None:
-        """Close every engine that is still open."""
-        while self._open:
-            self._open.popitem()[1].close()
+        """Close every engine that is still open, also when one of them cannot be closed."""
+        with ExitStack() as stack:
+            while self._open:
+                stack.callback(self._open.popitem()[1].close)

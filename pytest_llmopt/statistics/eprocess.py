@@ -163,13 +163,14 @@ def _outcomes(targets: Sequence[WarpedLogprobs], drafts: Sequence[TopLogprobs] |
 def _bets(outcomes: Outcomes, statistic: Callable[[Outcomes], FloatArray]) -> _Bets:
     values, p = statistic(outcomes), np.exp(outcomes.log_p)
     drawn = np.take_along_axis(values, outcomes.drawn[:, None], axis=1)[:, 0]
+    blank = np.isneginf(outcomes.log_p).all(axis=1)  # where no token is certain nothing is bet
     gains, variances = [], []
     for sign in (1, -1):
         tilt = np.exp(sign * SMALLEST_THETA * values)
-        mean = np.einsum("ij,ij->i", p, tilt)  # zero where no token is certain, and nothing is bet
+        mean = np.einsum("ij,ij->i", p, tilt) + blank
         for doubling in range(DOUBLINGS + 1):
             tilt *= tilt
-            square = np.einsum("ij,ij->i", p, tilt)  # the mean of the squared factor is that of twice the theta
+            square = np.einsum("ij,ij->i", p, tilt) + blank  # the mean of the squared factor: that of twice the theta
             gains.append(sign * SMALLEST_THETA * 2**doubling * drawn - np.log(mean))
             variances.append(np.maximum(square / mean**2 - 1, 0.0))
             mean = square

@@ -77,7 +77,6 @@ def test_tail_mass_is_a_probability_even_where_rounding_makes_it_negative():
     assert evidence.tail_mass.tolist() == [0.0]
 
 
-@pytest.mark.xfail(strict=True, reason="an id beyond the vocabulary is looked up in the next position's row")
 @pytest.mark.parametrize("outside", [4, -1])
 def test_lookup_of_an_id_outside_the_vocabulary_is_never_the_value_of_another_position(outside):
     evidence = TopLogprobs.from_logprobs(np.array([1, 2]), LOGPROBS[:, [3, 1, 2, 0]], k=3)

@@ -129,7 +129,6 @@ def test_a_bad_line_is_named_with_file_and_line(write, line, message):
         PromptSet.load(path)
 
 
-@pytest.mark.xfail(strict=True, reason="the types of the values in a line are not checked")
 @pytest.mark.parametrize(
     "line",
     [

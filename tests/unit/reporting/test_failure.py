@@ -34,7 +34,6 @@ def test_the_headline_names_a_reference_that_is_not_the_plain_model():
     assert explained(FAILED, reference=reference)[0].endswith("tiny-llama, against static_cache")
 
 
-@pytest.mark.xfail(strict=True, reason="the label of a reference leaves out its model, dtype, device and engine")
 @pytest.mark.parametrize("change", [{"dtype": "float64"}, {"model": "tiny-qwen"}])
 def test_the_headline_says_how_a_plain_reference_differs(change):
     reference = Variant(**({"model": "tiny-llama"} | change))
@@ -69,7 +68,6 @@ def test_a_metric_is_described_by_value_interval_sample_and_limit(metric, text):
     assert text in describe(metric)
 
 
-@pytest.mark.xfail(strict=True, reason="a two-sided range shows its upper limit alone")
 def test_a_value_below_a_two_sided_range_is_shown_with_the_limit_that_it_broke():
     assert "at least 1" in describe(Metric(Estimate.exact(0.5), Tolerance(1, 2)))
 

@@ -143,6 +143,13 @@ def test_one_token_outside_the_support_is_proof():
     assert evidence.tokens_to_alarm == 8
 
 
+def test_a_support_of_near_ties_only_is_no_evidence():
+    logprobs = TopLogprobs.from_logprobs(np.array([0, 1, 1]), np.log([[0.4, 0.399, 0.201]] * 3))
+    evidence = sampling_evidence([warp(logprobs, SamplingParams(temperature=1, top_k=1), tie_margin=0.01)])
+    assert evidence.uncertain == 3
+    assert evidence.log_wealth == pytest.approx([0, 0, 0])
+
+
 def test_nan_alarms():
     there, log_p, _ = pair(0)
     log_p[4] = math.nan
