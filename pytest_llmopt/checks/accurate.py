@@ -103,13 +103,10 @@ def accurate(
         if Status.INCONCLUSIVE not in statuses or Status.FAIL in statuses or used == len(chosen):
             break
         count = min(2 * used, len(chosen))
-    footprint = candidate.footprint()
-    saving = footprint.bytes_in_16_bits / footprint.weight_bytes
-    metrics["weight_memory"] = Metric(Estimate.exact(footprint.weight_bytes), unit="bytes")
-    metrics["weight_saving"] = Metric(Estimate.exact(saving))
-    return Verdict(
-        "accurate", metrics, _evidence(metrics, limits), _diagnosis(candidate, scored, footprint.weight_bytes)
-    )
+    weight_bytes = candidate.footprint().weight_bytes
+    metrics["weight_memory"] = Metric(Estimate.exact(weight_bytes), unit="bytes")
+    metrics["weight_saving"] = Metric(Estimate.exact(reference.footprint().weight_bytes / weight_bytes), unit="x")
+    return Verdict("accurate", metrics, _evidence(metrics, limits), _diagnosis(candidate, scored, weight_bytes))
 
 
 def _limits(

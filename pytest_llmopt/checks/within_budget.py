@@ -84,7 +84,7 @@ def within_budget(
     if new_tokens < LEAST_TOKENS or rounds < 1:
         msg = f"new_tokens={new_tokens} must be at least {LEAST_TOKENS} and rounds={rounds} at least 1"
         raise OptionError(msg)
-    metrics = _memory(candidate, budget)
+    metrics = _memory(candidate, reference, budget)
     if benchmark.disabled:
         if timed:
             msg = f"{', '.join(timed)} need timing, but pytest-benchmark is off (it is under pytest-xdist): use -n 0"
@@ -117,11 +117,11 @@ def _prompt(candidate: Engine, prompts: object, length: int, seed: int) -> Token
     return tuple(int(token) for token in np.random.default_rng(seed).integers(0, candidate.vocab_size, length))
 
 
-def _memory(candidate: Engine, budget: Budget) -> dict[str, Metric]:
-    footprint = candidate.footprint()
-    saving = footprint.bytes_in_16_bits / footprint.weight_bytes
+def _memory(candidate: Engine, reference: Engine, budget: Budget) -> dict[str, Metric]:
+    weight_bytes = candidate.footprint().weight_bytes
+    saving = reference.footprint().weight_bytes / weight_bytes
     return {
-        "weight_memory": Metric(Estimate.exact(footprint.weight_bytes), _at_most(budget.weight_memory), "bytes"),
+        "weight_memory": Metric(Estimate.exact(weight_bytes), _at_most(budget.weight_memory), "bytes"),
         "weight_saving": Metric(Estimate.exact(saving), _at_least(budget.weight_saving), "x"),
     }
 

@@ -20,7 +20,7 @@ class Budget:
     weight_memory: str | float | None = None
     """Most memory of the weights: bytes, or a text such as "6 GiB"."""
     weight_saving: float | None = None
-    """Least number of times that the weights are smaller than the same parameters in 16 bits."""
+    """Least number of times that the weights take less memory than those of the reference."""
     ttft_ms: float | None = None
     """Most time to first token, in milliseconds: absolute, so for a machine of your own only."""
     decode_tokens_per_s: float | None = None

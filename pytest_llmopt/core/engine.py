@@ -119,11 +119,6 @@ class Footprint:
     """Logical parameter count: what the weights stand for, not how they are packed."""
     bytes_by_dtype: Mapping[str, int] = field(default_factory=dict)
 
-    @property
-    def bytes_in_16_bits(self) -> int:
-        """What the same parameters take unquantized in 16 bits: the usual yardstick for savings."""
-        return 2 * self.parameters
-
 
 class Engine(Protocol):
     """One way to run a model. Built by `open(variant, ...)` of its file; closed by the loader."""

@@ -95,9 +95,9 @@ def change_point(
 class _Axis:
     """The prompts of one side on a common axis of positions."""
 
-    prompts: list[FloatArray]
-    starts: list[int]
-    sums: list[FloatArray]
+    prompts: Sequence[FloatArray]
+    starts: Sequence[int]
+    sums: Sequence[FloatArray]
     """Of each prompt, the sum of its first 0, 1, 2, ... values."""
 
     @classmethod

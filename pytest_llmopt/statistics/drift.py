@@ -114,6 +114,7 @@ class DriftTests:
 
     mean: DriftTest
     worst: WorstPosition
+    """Its value is the root of the KL divergence."""
     change: ChangePoint | None
     """None where the prompts are too short to have a before and an after."""
 
@@ -125,9 +126,8 @@ class DriftTests:
 
 def drift_tests(
     candidate_kl: Sequence[FloatArray],
-    candidate_drift: Sequence[FloatArray],
     floor_kl: Sequence[FloatArray],
-    floor_drift: NoiseFloor,
+    floor_root_kl: NoiseFloor,
     *,
     paired: bool,
     starts: Sequence[int] | None = None,
@@ -141,10 +141,12 @@ def drift_tests(
     practical limit on the same figures answers; a check should want both.
 
     Args:
-        candidate_kl: KL divergence from the reference per prompt, `[positions]` each.
-        candidate_drift: candidate's minus reference's log-probability of the token that was there, likewise.
+        candidate_kl: KL divergence from the reference per prompt, `[positions]` each; where an engine reports only the
+            emitted token, the square of its drift stands in for it here and in the floor.
         floor_kl: KL divergence of the noise floor, one array per prompt, see `mean_drift`.
-        floor_drift: `noise_floor` of the drift under benign changes.
+        floor_root_kl: `noise_floor` of the square root of the KL divergence under each benign change. The root, since
+            its tail is the lightest of what there is to look at: lighter than that of the KL divergence, and than that
+            of the emitted token's drift.
         paired: whether `floor_kl` holds the same prompts and positions in the same order.
         starts: where on the position axis each prompt's first position lies; 0 by default.
         floor_starts: the same for an unpaired floor.
@@ -157,7 +159,7 @@ def drift_tests(
     """
     share = false_alarm / 3
     mean = mean_drift(candidate_kl, floor_kl, paired=paired, false_alarm=share, benign_factor=benign_factor)
-    worst = worst_position(candidate_drift, floor_drift, false_alarm=share)
+    worst = worst_position([np.sqrt(prompt) for prompt in candidate_kl], floor_root_kl, false_alarm=share)
     change = change_point(
         candidate_kl,
         floor_kl,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmopt.core.errors import EmptySampleError
+from pytest_llmopt.core.errors import EmptySampleError, PositionMismatchError
 from pytest_llmopt.statistics.divergence import require_same_positions
 from pytest_llmopt.statistics.sampling_statistics import DRAFT_STATISTICS, TARGET_STATISTICS, Outcomes
 
@@ -91,15 +91,19 @@ def sampling_evidence(
 
     Raises:
         EmptySampleError: there is no token.
-        PositionMismatchError: a draft scored other tokens than its target.
+        PositionMismatchError: a draft scored other tokens than its target, or a stratum covers other tokens.
     """
     tokens = sum(len(target.logprobs) for target in targets)
     if tokens == 0:
         msg = f"no tokens to test in {len(targets)} prompts"
         raise EmptySampleError(msg)
     outcomes = _outcomes(targets, drafts)
-    masks = {ALL: np.ones(tokens, bool)}
-    masks.update({name: np.concatenate(list(parts)).astype(bool) for name, parts in (strata or {}).items()})
+    masks: dict[str, BoolArray] = {ALL: np.ones(tokens, bool)}
+    for name, parts in (strata or {}).items():
+        masks[name] = np.concatenate([np.asarray(part, bool) for part in parts])
+        if len(masks[name]) != tokens:
+            msg = f"stratum {name!r} covers {len(masks[name])} tokens, not the {tokens} drawn"
+            raise PositionMismatchError(msg)
     statistics = {**TARGET_STATISTICS, **(DRAFT_STATISTICS if drafts is not None else {})}
 
     wealth = {name: np.empty((len(statistics), tokens)) for name in masks}

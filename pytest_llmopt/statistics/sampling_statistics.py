@@ -162,9 +162,9 @@ def _log_ratio(outcomes: Outcomes) -> FloatArray:
 
 
 def _drawn_before(token_ids: IntArray, ids: IntArray) -> BoolArray:
-    seen = np.zeros((ids.shape[0], ids.shape[1] + 1), bool)
+    seen: BoolArray = np.zeros((ids.shape[0], ids.shape[1] + 1), bool)
     for back in range(1, MEMORY + 1):
-        seen[back:, :-1] |= ids[back:] == token_ids[:-back, None]
+        seen[back:, :-1] |= np.equal(ids[back:], token_ids[:-back, None])
     return seen
 
 
@@ -176,4 +176,4 @@ def _draft_log_q(draft: TopLogprobs, ids: IntArray) -> FloatArray:
         log_q = np.where(np.isnan(log_q), np.log(draft.tail_mass / unknown)[:, None], log_q)
         rest = np.log(np.clip(1 - np.exp(log_q).sum(axis=1), 0.0, 1.0))
     log_q = np.concatenate([log_q, rest[:, None]], axis=1)
-    return np.where(np.isnan(draft.top_logprobs).any(axis=1)[:, None], np.nan, log_q)
+    return np.where(np.isnan(draft.top_logprobs).any(axis=1, keepdims=True), np.nan, log_q)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pytest_llmopt.core.engine import Continuation, Footprint, Generation, SamplingParams, Timing
+from pytest_llmopt.core.engine import Continuation, Generation, SamplingParams, Timing
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.logprobs import TopLogprobs
 
@@ -48,7 +48,3 @@ def test_a_generation_counts_the_tokens_beyond_one_per_target_pass():
     assert all(type(token) is int for token in generation.token_ids)
     assert generation.accepted_tokens == 1
     assert generation.continuation == Continuation((7, 8), (2, 0, 1))
-
-
-def test_the_yardstick_for_savings_is_two_bytes_a_parameter():
-    assert Footprint(weight_bytes=10, parameters=20).bytes_in_16_bits == 40

@@ -1,4 +1,4 @@
-"""The divergence is what the textbook says, is never overstated by a top-k, and never hides NaN or an impossible token."""
+"""The divergence is the textbook's, never overstated by a top-k, and never hides NaN or an impossible token."""
 
 import dataclasses
 import math

@@ -206,3 +206,5 @@ def test_bad_samples_are_refused():
         sampling_evidence([])
     with pytest.raises(PositionMismatchError):
         sampling_evidence([draws.target], [other.draft])
+    with pytest.raises(PositionMismatchError, match="'half' covers 25 tokens"):
+        sampling_evidence([draws.target], strata={"half": [np.ones(25, bool)]})

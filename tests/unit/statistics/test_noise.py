@@ -9,6 +9,7 @@ from scipy import stats
 
 from pytest_llmopt.core.errors import EmptySampleError
 from pytest_llmopt.core.logprobs import TopLogprobs
+from pytest_llmopt.statistics.agreement import top1_lead
 from pytest_llmopt.statistics.divergence import logprob_difference
 from pytest_llmopt.statistics.noise import lead_drift, noise_floor, tie_margin, times_floor
 
@@ -38,7 +39,7 @@ def softmax_drifts(rng, positions):
     noise = 0.02 * rng.lognormal(0, 0.3, (positions, 1)) * rng.standard_normal(logits.shape)
     there = logits.argmax(axis=1)
     both = [TopLogprobs.from_logprobs(there, log_softmax(side)) for side in (logits, logits + noise)]
-    return logprob_difference(*both), lead_drift(*both)
+    return logprob_difference(*both), lead_drift(*both, within=math.inf)
 
 
 def test_drift_of_a_softmax_exceeds_its_bound_no_more_often_than_stated():
@@ -68,7 +69,6 @@ def test_more_positions_have_a_larger_worst():
 
 
 def test_a_tie_is_decided_by_less_than_the_lead_can_drift():
-    rng = np.random.default_rng(1)
     reference, candidate = sides(5, tokens=4000, noise=0.02)
     leads = noise_floor([lead_drift(reference, candidate)])
     margin = tie_margin(leads, 4000, 0.01)
@@ -78,7 +78,13 @@ def test_a_tie_is_decided_by_less_than_the_lead_can_drift():
     assert flipped.any()
     assert (regret[flipped] <= margin).all()
     assert margin < 0.3
-    assert rng is not None
+
+
+def test_only_near_ties_count_unless_asked_otherwise():
+    reference, candidate = sides(5, tokens=400)
+    every, near = lead_drift(reference, candidate, within=math.inf), lead_drift(reference, candidate, within=0.5)
+    assert (near == every[top1_lead(reference) <= 0.5]).all()
+    assert 0 < len(near) < len(every) == 400
 
 
 def test_lead_drift_worked_by_hand():

@@ -38,7 +38,7 @@ def test_ratio_of_steady_timings_worked_by_hand():
 def test_interval_is_the_shortest_with_the_exact_sign_test_coverage(count):
     ratios = np.exp(np.arange(count, dtype=float))
     estimate = paired_ratio(ratios, np.ones(count))
-    below = int(round(math.log(estimate.low)))
+    below = round(math.log(estimate.low))
     assert 2 * stats.binom.cdf(below, count, 0.5) <= 0.05 < 2 * stats.binom.cdf(below + 1, count, 0.5)
     assert math.log(estimate.high) == pytest.approx(count - 1 - below)
 
