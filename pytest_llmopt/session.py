@@ -16,11 +16,12 @@ from pytest_llmopt.markers import Comparison
 from pytest_llmopt.options import SESSION, SETTINGS
 from pytest_llmopt.reporting.failure import describe
 from pytest_llmopt.runtime.loader import Loader
-from pytest_llmopt.runtime.side import Context, Stopwatch
+from pytest_llmopt.runtime.side import Context, Side, Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pytest_llmopt.core.variant import Variant
     from pytest_llmopt.options import Settings
 
 
@@ -82,7 +83,13 @@ class Session:
                 )
             )
 
-        return Context(seed, comparison.budget, self.settings.get("inconclusive") == "warn", record)
+        def open_(variant: Variant) -> Side:
+            with self.stopwatch.running():
+                engine = self.loader.get(variant, keep=(comparison.candidate, comparison.reference))
+            return Side("reference", variant, engine, self.stopwatch, context)
+
+        context = Context(seed, comparison.budget, self.settings.get("inconclusive") == "warn", open_, record)
+        return context
 
     def keep(self, records: list[Mapping[str, Any]]) -> None:
         """Add records and write the report at once, so that an interrupted run loses nothing."""

@@ -111,7 +111,7 @@ def _judge(
     drafted = sum(own.drafted_tokens for own in generations)
     if drafted:
         accepted = sum(own.accepted_tokens for own in generations)
-        passes = sum(own.target_passes for own in generations)
+        passes = sum(len(own.steps) for own in generations)
         metrics["acceptance_rate"] = Metric(Estimate.exact(accepted / drafted, drafted), unit="share")
         metrics["target_passes_per_token"] = Metric(Estimate.exact(passes / tokens, tokens))
         evidence += f", accepted {accepted / drafted:.0%}, {passes / tokens:.2f} target passes/token"

@@ -79,6 +79,21 @@ class Timing:
     """Tokens that each prompt of the batch got in those steps."""
 
 
+@dataclass(frozen=True)
+class DecodeStep:
+    """One forward pass of the target model: it verifies the drafts and adds one token of its own."""
+
+    emitted: int
+    """Tokens that it added, at least one."""
+    drafted: int = 0
+    """Tokens proposed to it."""
+
+    @property
+    def accepted(self) -> int:
+        """Proposals that were accepted: all that it emitted but the last, which is the target's own."""
+        return min(self.emitted - 1, self.drafted)
+
+
 @dataclass(frozen=True, eq=False)
 class Generation:
     """One decoded prompt with the log-probabilities that the decode path acted on."""
@@ -87,12 +102,10 @@ class Generation:
     logprobs: TopLogprobs
     """One position per emitted token, before temperature and filters: `[tokens]`."""
     finish_reason: Literal["eos", "length"]
-    target_passes: int
-    """Forward passes of the target model that this prompt took part in."""
+    steps: tuple[DecodeStep, ...]
+    """The target passes that this prompt took part in, in order."""
     timing: Timing
     """Of the batch that it was decoded in."""
-    drafted_tokens: int = 0
-    """Tokens that a draft proposed, accepted or not."""
 
     @property
     def token_ids(self) -> TokenIds:
@@ -100,9 +113,14 @@ class Generation:
         return tuple(int(token) for token in self.logprobs.token_ids)
 
     @property
+    def drafted_tokens(self) -> int:
+        """Tokens that a draft proposed, accepted or not."""
+        return sum(step.drafted for step in self.steps)
+
+    @property
     def accepted_tokens(self) -> int:
-        """Tokens emitted beyond one per target pass: the drafts that were accepted."""
-        return len(self.logprobs) - self.target_passes
+        """Proposed tokens that were accepted."""
+        return sum(step.accepted for step in self.steps)
 
     @property
     def continuation(self) -> Continuation:
@@ -165,7 +183,24 @@ class Engine(Protocol):
         ...
 
     def score(self, continuations: Sequence[Continuation]) -> list[TopLogprobs]:
-        """Teacher-forced log-probabilities of each continuation, in the order given."""
+        """Teacher-forced log-probabilities of each continuation, in the order given: one forward pass, no cache."""
+        ...
+
+    def force(self, continuations: Sequence[Continuation], *, prefill_chunk: int | None = None) -> list[Generation]:
+        """Drive given tokens through the real decode path, as if each had been chosen, in the order given.
+
+        Args:
+            continuations: prompts with the tokens to emit; none of these may end the generation.
+            prefill_chunk: process the prompt in pieces of that many tokens.
+
+        Raises:
+            RequestError: a token ends the generation, or a continuation is longer than the engine has room for.
+        """
+        ...
+
+    @property
+    def draft(self) -> Variant | None:
+        """The draft model that proposes tokens, where there is one."""
         ...
 
     def footprint(self) -> Footprint:

@@ -95,6 +95,8 @@ class LoadPlan:
     """Every batch must have the same shape, since another shape costs a compilation."""
     speculative: bool = False
     """One target pass may emit several tokens; passes and drafts are counted."""
+    draft: str | None = None
+    """Folder or hub id of the draft model."""
     max_length: int | None = None
     """The most tokens, prompt and output together, that the optimization has room for."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 from typing import TYPE_CHECKING, Self
 
@@ -87,6 +88,17 @@ class TransformersEngine:
         """Teacher-forced log-probabilities, batched by length, in the order given."""
         self._claim_threads()
         return scoring.score(self._loaded, continuations, DEFAULT_TOP_K)
+
+    def force(self, continuations: Sequence[Continuation], *, prefill_chunk: int | None = None) -> list[Generation]:
+        """Drive given tokens through `generate`, so through the cache, graph and drafts of the variant."""
+        self._claim_threads()
+        return generation.force(self._loaded, continuations, prefill_chunk, self.max_length, DEFAULT_TOP_K)
+
+    @property
+    def draft(self) -> Variant | None:
+        """The draft model of assisted decoding."""
+        draft = self._loaded.plan.draft
+        return None if draft is None else dataclasses.replace(self._variant.unoptimized(), model=draft)
 
     def footprint(self) -> Footprint:
         """The bytes of its live parameters and buffers."""

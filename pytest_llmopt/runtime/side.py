@@ -41,6 +41,8 @@ class Context:
     budget: Budget | None = None
     warn_if_inconclusive: bool = False
     """An INCONCLUSIVE verdict warns instead of failing the test."""
+    open: Callable[[Variant], Side] | None = None
+    """Another variant of the model under test, loaded once and timed: benign copies, a draft, float32."""
     record: Callable[[Verdict, float, float], None] = lambda _verdict, _seconds, _engine_seconds: None
     """Keeps the verdict of a check, with its wall seconds and its engine seconds."""
 
@@ -92,6 +94,16 @@ class Side:
         """Teacher-forced log-probabilities, in the order given."""
         with self.stopwatch.running():
             return self.engine.score(continuations)
+
+    def force(self, continuations: Sequence[Continuation], *, prefill_chunk: int | None = None) -> list[Generation]:
+        """Drive given tokens through the decode path, in the order given."""
+        with self.stopwatch.running():
+            return self.engine.force(continuations, prefill_chunk=prefill_chunk)
+
+    @property
+    def draft(self) -> Variant | None:
+        """The draft model that proposes tokens, where there is one."""
+        return self.engine.draft
 
     def footprint(self) -> Footprint:
         """The memory that its weights hold now."""

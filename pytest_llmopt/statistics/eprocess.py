@@ -79,6 +79,10 @@ def sampling_evidence(
     Assumes that each token's randomness is fresh: two prompts sampled with one seed are not two samples. A draft may be
     any distribution that was known before the token was drawn; that of the real draft has the most power.
 
+    What can be won per token is the KL divergence of what is drawn from what should be, so a draft that is nearly the
+    target hides the bugs of its verification: at 87 % acceptance 80 % ensemble verification leaves 0.006 nats a token.
+    About 5 nats of all evidence are the price of not knowing the bug beforehand.
+
     Args:
         targets: the target's warped log-probabilities of the tokens drawn, one element per prompt.
         drafts: the draft's, warped as the engine warps them, at the same positions.

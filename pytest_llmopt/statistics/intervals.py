@@ -102,6 +102,15 @@ def cluster_quantile(values: Sequence[FloatArray], level: float, confidence: flo
     return Estimate(point, low, high, clusters)
 
 
+def confidence_per_look(confidence: float, looks: int) -> float:
+    """The confidence that each interval needs so that all of them hold at once with `confidence` (Bonferroni).
+
+    A sample that grows until its interval decides is looked at several times, and each look is a chance to be wrong:
+    four looks at 95 % decide wrongly in one direction up to four times 2.5 % of the time.
+    """
+    return 1 - (1 - confidence) / looks
+
+
 def smallest_detectable_effect(values: Sequence[FloatArray], confidence: float = 0.95, power: float = 0.8) -> float:
     """How far beyond its limit the true mean must lie to be found there with probability `power`, in the values' unit.
 

@@ -7,12 +7,12 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmopt.core.engine import Generation, SamplingParams, Timing, TokenIds
+from pytest_llmopt.core.engine import Continuation, DecodeStep, Generation, SamplingParams, Timing, TokenIds
 from pytest_llmopt.core.errors import RequestError
 from pytest_llmopt.engines._transformers.evidence import top_logprobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import torch
 
@@ -31,6 +31,41 @@ def generate(
         RequestError: no prompt, an empty one, or one that does not fit with its output.
     """
     _refuse_what_does_not_fit(prompts, sampling, max_length)
+    return _in_batches(loaded, prompts, lambda rows, _, batch: _run(loaded, rows, sampling, batch, top_k))
+
+
+def force(
+    loaded: Loaded, continuations: Sequence[Continuation], prefill_chunk: int | None, max_length: int | None, top_k: int
+) -> list[Generation]:
+    """The tokens of every continuation driven through `generate`, in the order given.
+
+    Raises:
+        RequestError: a token ends the generation, or a continuation does not fit.
+    """
+    for item in continuations:
+        if loaded.eos_token_ids.intersection(item.token_ids):
+            msg = f"cannot force the end-of-sequence token in the middle: {item.token_ids[:8]}..."
+            raise RequestError(msg)
+    prompts = [item.prompt_ids for item in continuations]
+    longest = SamplingParams(max_new_tokens=max(len(item.token_ids) for item in continuations))
+    _refuse_what_does_not_fit(prompts, longest, max_length)
+    extra = {} if prefill_chunk is None else {"prefill_chunk_size": prefill_chunk}
+
+    def run(rows: list[TokenIds], places: list[int], batch: int) -> list[Generation]:
+        tokens = [continuations[place].token_ids for place in places]
+        tokens += [tokens[-1]] * (len(rows) - len(tokens))
+        sampling = SamplingParams(max_new_tokens=max(map(len, tokens)))
+        return _run(loaded, rows, sampling, batch, top_k, forced=tokens, **extra)
+
+    return _in_batches(loaded, prompts, run)
+
+
+def _in_batches(
+    loaded: Loaded,
+    prompts: Sequence[TokenIds],
+    run: Callable[[list[TokenIds], list[int], int], list[Generation]],
+) -> list[Generation]:
+    """Run prompts of similar length together; the results in the order given."""
     # Longest first: a static cache is then allocated once, at the size that all later batches fit into.
     order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]), reverse=True)
     size = min(BATCH, loaded.plan.max_batch or BATCH)
@@ -41,7 +76,7 @@ def generate(
         if loaded.plan.fixed_shapes:
             rows += [rows[-1]] * (size - len(rows))
         # Rows of a filled-up batch that nobody asked for come last and are dropped.
-        done.update(zip(places, _generate_batch(loaded, rows, sampling, start, top_k), strict=False))
+        done.update(zip(places, run(rows, places, start), strict=False))
     return [done[place] for place in range(len(prompts))]
 
 
@@ -60,8 +95,15 @@ def _refuse_what_does_not_fit(prompts: Sequence[TokenIds], sampling: SamplingPar
         raise RequestError(msg)
 
 
-def _generate_batch(
-    loaded: Loaded, rows: Sequence[TokenIds], sampling: SamplingParams, batch: int, top_k: int
+def _run(
+    loaded: Loaded,
+    rows: Sequence[TokenIds],
+    sampling: SamplingParams,
+    batch: int,
+    top_k: int,
+    *,
+    forced: Sequence[TokenIds] | None = None,
+    **extra: Any,
 ) -> list[Generation]:
     import torch
 
@@ -72,11 +114,12 @@ def _generate_batch(
     for row, tokens in enumerate(rows):
         input_ids[row, width - len(tokens) :] = torch.tensor(tokens)
         attention_mask[row, width - len(tokens) :] = 1
-    counter = _PassCounter()
-    counting = counter.attached(model) if loaded.plan.speculative else nullcontext()
+    watch = _Watch(width)
+    watching = watch.attached(model) if loaded.plan.speculative else nullcontext()
     made_anew = {key: value for make in loaded.plan.per_call for key, value in make(model, len(rows)).items()}
-    clock = _Clock()
-    with torch.random.fork_rng(), counting:
+    if forced is not None:
+        extra["logits_processor"] = [_Force(width, forced)]
+    with torch.random.fork_rng(), watching:
         torch.manual_seed(sampling.seed + batch)
         output = model.generate(
             input_ids.to(device),
@@ -84,10 +127,11 @@ def _generate_batch(
             pad_token_id=loaded.pad_token_id,
             return_dict_in_generate=True,
             output_logits=True,
-            stopping_criteria=[clock],
+            stopping_criteria=[watch],
             **_arguments(sampling),
             **loaded.plan.generate,
             **made_anew,
+            **extra,
         )
     emitted = output.sequences[:, width:].cpu()
     if len(output.logits) != emitted.shape[1]:
@@ -97,10 +141,9 @@ def _generate_batch(
     finished = []
     for row, tokens in enumerate(rows):
         length, reason = _finish(emitted[row].tolist(), loaded.eos_token_ids)
+        length = length if forced is None else min(length, len(forced[row]))
         evidence = top_logprobs(logits[row, :length], emitted[row, :length].to(device), top_k)
-        passes = counter.passes or length
-        drafted = max(0, counter.queried - len(tokens) - (passes - 1)) if counter.passes else 0
-        finished.append(Generation(tokens, evidence, reason, passes, clock.timing, drafted))
+        finished.append(Generation(tokens, evidence, reason, watch.steps(length), watch.timing))
     return finished
 
 
@@ -123,36 +166,29 @@ def _finish(tokens: Sequence[int], eos_token_ids: frozenset[int]) -> tuple[int, 
 
 
 @dataclass
-class _Clock:
-    """Asked by `generate` after each step whether to stop: never, but it looks at the clock."""
+class _Watch:
+    """Looks at the clock after each step of `generate`, which asks it, as a stopping criterion, whether to stop."""
 
+    prompt_tokens: int
     called: float = field(default_factory=time.perf_counter)
-    steps: list[tuple[float, int]] = field(default_factory=list)
+    ends: list[tuple[float, int]] = field(default_factory=list)
     """Per step, when it ended and how many tokens each row had then."""
+    queried: list[int] = field(default_factory=list)
+    """Per forward pass, the tokens that it was asked about; empty unless attached."""
 
     def __call__(self, input_ids: torch.Tensor, _scores: object, **_kwargs: object) -> torch.Tensor:
-        if input_ids.is_cuda:
-            import torch
+        # Assisted decoding also asks about drafts that are not verified yet; only the first call after a pass counts.
+        if not self.queried or len(self.ends) < len(self.queried):
+            if input_ids.is_cuda:
+                import torch
 
-            torch.cuda.synchronize()
-        self.steps.append((time.perf_counter(), int(input_ids.shape[1])))
+                torch.cuda.synchronize()
+            self.ends.append((time.perf_counter(), int(input_ids.shape[1])))
         return input_ids.new_zeros(len(input_ids), dtype=bool)
-
-    @property
-    def timing(self) -> Timing:
-        (first, tokens), (last, all_tokens) = self.steps[0], self.steps[-1]
-        return Timing(first - self.called, last - first, all_tokens - tokens)
-
-
-@dataclass
-class _PassCounter:
-    """Forward passes of a model, and the tokens that they were asked about."""
-
-    passes: int = 0
-    queried: int = 0
 
     @contextmanager
     def attached(self, model: Any) -> Iterator[None]:
+        """Also watch the forward passes of a model."""
         handle = model.register_forward_pre_hook(self._count, with_kwargs=True)
         try:
             yield
@@ -161,5 +197,39 @@ class _PassCounter:
 
     def _count(self, _model: Any, args: tuple[torch.Tensor, ...], kwargs: dict[str, Any]) -> None:
         input_ids = kwargs.get("input_ids", args[0] if args else None)
-        self.passes += 1
-        self.queried += 0 if input_ids is None else int(input_ids.shape[1])
+        self.queried.append(0 if input_ids is None else int(input_ids.shape[1]))
+
+    @property
+    def timing(self) -> Timing:
+        (first, tokens), (last, all_tokens) = self.ends[0], self.ends[-1]
+        return Timing(first - self.called, last - first, all_tokens - tokens)
+
+    def steps(self, tokens: int) -> tuple[DecodeStep, ...]:
+        """The steps of a row that emitted so many tokens.
+
+        A pass is asked about the proposals and the one token before them; the first one about the whole prompt.
+        """
+        if not self.queried:
+            return (DecodeStep(1),) * tokens
+        lengths = [self.prompt_tokens, *(length for _, length in self.ends)]
+        own = [self.prompt_tokens, *([1] * (len(self.queried) - 1))]
+        return tuple(
+            DecodeStep(after - before, max(0, queried - without))
+            for before, after, queried, without in zip(lengths[:-1], lengths[1:], self.queried, own, strict=True)
+        )
+
+
+@dataclass
+class _Force:
+    """A logits processor that leaves one token possible at each position."""
+
+    prompt_tokens: int
+    forced: Sequence[TokenIds]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        place = int(input_ids.shape[1]) - self.prompt_tokens
+        tokens = [row[min(place, len(row) - 1)] for row in self.forced]
+        kept = scores.new_full(scores.shape, -float("inf"))
+        for row, token in enumerate(tokens):
+            kept[row, token] = 0.0
+        return kept

@@ -58,6 +58,7 @@ class Assisted:
         """
         draft = locate(self._name_of_draft(plan))
         _check_vocabulary(plan, draft)
+        plan.draft = draft
         plan.max_batch = 1
         plan.speculative = True
         plan.after_load.append(lambda model: plan.generate.update(assistant_model=self._load(plan, draft, model)))

@@ -14,6 +14,7 @@ from pytest_llmopt.statistics.intervals import (
     cluster_mean,
     cluster_proportion,
     cluster_quantile,
+    confidence_per_look,
     smallest_detectable_effect,
 )
 
@@ -179,3 +180,14 @@ def test_the_smallest_detectable_effect_is_found_as_often_as_stated():
     ]
     assert 0.7 < np.mean(found) < 0.9
     assert smallest_detectable_effect([np.ones(3)]) == math.inf
+
+
+def test_a_sample_that_grows_until_it_decides_keeps_its_confidence():
+    rng = np.random.default_rng(0)
+    wrong = {0.95: 0, confidence_per_look(0.95, 4): 0}
+    for _ in range(600):
+        prompts = list(0.3 * rng.standard_normal((64, 1)) + 0.1 * rng.standard_normal((64, 8)))
+        for confidence in wrong:
+            wrong[confidence] += any(cluster_mean(prompts[:looked], confidence).low > 0 for looked in (8, 16, 32, 64))
+    assert wrong[0.95] / 600 > 0.035
+    assert wrong[confidence_per_look(0.95, 4)] / 600 <= 0.025 + 0.01
