@@ -8,10 +8,11 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmopt.core.context import Context
 from pytest_llmopt.core.errors import VerdictError
 from pytest_llmopt.core.verdict import Status, Verdict
 from pytest_llmopt.reporting.failure import explain
-from pytest_llmopt.runtime.side import Context, Stopwatch
+from pytest_llmopt.runtime.side import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from pytest_llmopt.core.errors import LlmoptError, RequirementMissingError
-from pytest_llmopt.core.requirements import require
+from pytest_llmopt.core.errors import LlmoptError, RequirementMissingError, UnknownNameError
 from pytest_llmopt.fixtures import skip_or_fail
 from pytest_llmopt.markers import Marks, compare, gpu_requirement
 from pytest_llmopt.names import PREFIX, is_ours, model_of
 from pytest_llmopt.session import COMPARISON, REQUIREMENTS, Session
+
+if TYPE_CHECKING:
+    from pytest_llmopt.core.requirements import Requirement
+
+BY_MODEL = ("benchmark", "benign", "draft", "flash_attention_2", "flash_attention_3", "flex_attention", "sdpa")
+"""Requirements that turn up only when a model is loaded or a check runs."""
 
 
 def describe(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -33,6 +40,17 @@ def describe(config: pytest.Config, items: list[pytest.Item]) -> None:
             errors.append(f"{item.nodeid}: {error}")
     if errors:
         raise pytest.UsageError("\n".join(errors))
+    _check_required(session, items)
+
+
+def _check_required(session: Session, items: list[pytest.Item]) -> None:
+    """Refuse a name in `--llmopt-require` that nothing here answers to: a typo must not let a gate pass by skipping."""
+    names = session.optimizations.names()
+    known = {"all", *BY_MODEL, *(part for name in names for part in name.split("."))}
+    known |= {need.name for item in items for need in item.stash.get(REQUIREMENTS, ())} | {"gpu"}
+    for name in session.settings.get("require"):
+        if name not in known:
+            raise pytest.UsageError(str(UnknownNameError("--llmopt-require", name, known)))
 
 
 def _closest(item: pytest.Item) -> list[pytest.Mark]:
@@ -76,9 +94,14 @@ def _pair(item: pytest.Item) -> tuple[str, str]:
 
 def check_requirements(item: pytest.Item) -> None:
     """Skip a test whose requirements are not met, or fail it where `--llmopt-require` says so."""
-    try:
-        require(*item.stash.get(REQUIREMENTS, ()))
-    except RequirementMissingError as error:
+    requirements = item.stash.get(REQUIREMENTS, ())
+    missing = next((error for error in map(_missing, requirements) if error is not None), None)
+    if missing is not None:
         comparison = item.stash.get(COMPARISON, None)
         label = "" if comparison is None else f"{comparison.candidate.label} + {comparison.reference.label}"
-        skip_or_fail(Session.of(item.config), error, label)
+        skip_or_fail(Session.of(item.config), missing, label)
+
+
+def _missing(requirement: Requirement) -> RequirementMissingError | None:
+    reason = requirement.missing()
+    return None if reason is None else RequirementMissingError(requirement.name, reason)

@@ -48,7 +48,8 @@ def prompts(pytestconfig: pytest.Config) -> PromptSet:
     try:
         return PromptSet.load(pytestconfig.stash[SETTINGS].prompts)
     except LlmoptError as error:
-        pytest.fail(str(error), pytrace=False)
+        message = str(error)
+    pytest.fail(message, pytrace=False)
 
 
 def _side(request: pytest.FixtureRequest, role: Literal["candidate", "reference"]) -> Side:
@@ -59,14 +60,16 @@ def _side(request: pytest.FixtureRequest, role: Literal["candidate", "reference"
     session = Session.of(request.config)
     comparison = request.node.stash[COMPARISON]
     variant = getattr(comparison, role)
+    failure: LlmoptError
     try:
         with session.stopwatch.running():
             engine = session.loader.get(variant, keep=(comparison.candidate, comparison.reference))
-    except RequirementMissingError as error:
-        skip_or_fail(session, error, variant.label)
+        return Side(role, variant, engine, session.stopwatch, session.context(request.node, comparison))
     except LlmoptError as error:
-        pytest.fail(f"{request.node.nodeid}: {role}: {error}", pytrace=False)
-    return Side(role, variant, engine, session.stopwatch, session.context(request.node, comparison))
+        failure = error
+    if isinstance(failure, RequirementMissingError):
+        skip_or_fail(session, failure, variant.label)
+    pytest.fail(f"{request.node.nodeid}: {role}: {failure}", pytrace=False)
 
 
 def skip_or_fail(session: Session, error: RequirementMissingError, label: str) -> NoReturn:

@@ -7,7 +7,6 @@ name. Both come from the registries: an optimization or check in a new file is h
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -59,6 +58,6 @@ def _marker(name: str) -> Any:
     # Another package's optimization: pytest knows the marker that takes its full name.
     names = marker_names(Registry("optimizations", "optimization"))
     if name in names:
-        return functools.partial(pytest.mark.llmopt_optimization, names[name])
+        return pytest.mark.llmopt_optimization(names[name])
     kind = "marker"
     raise UnknownNameError(kind, name, {*MARKERS, *names, "variants"})

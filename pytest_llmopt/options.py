@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pytest_llmopt.session import Session
 
 REPORT = ".llmopt/report.json"
+CACHE = ".llmopt/cache"
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 
 
@@ -70,6 +71,7 @@ OPTIONS = {
         Option("dtype", "dtype of both sides; auto is float32 on a CPU, else the checkpoint's", "auto", choices=DTYPES),
         Option("prompts", "JSON Lines file of prompts; the default is the held-out set of the zoo", ""),
         Option("require", "requirements whose absence fails instead of skips (`gpu,awq`, or `all`)", "", many=True),
+        Option("cache", "folder for noise floors and other results that are expensive to get again", CACHE),
         Option("report", "where the JSON report goes", REPORT),
         Option("seed", "seed of every random draw", 0),
         Option("inconclusive", "what an INCONCLUSIVE verdict does to its test", "fail", choices=("fail", "warn")),

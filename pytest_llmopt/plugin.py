@@ -94,18 +94,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Skip, or fail where it is required, when a check finds in mid-test that something is missing."""
+    """Say what a check refused in one message; skip where it found in mid-test that something is missing."""
+    if model_of(pyfuncitem) is None:
+        return (yield)
+    from pytest_llmopt.core.errors import LlmoptError, RequirementMissingError
+    from pytest_llmopt.session import Session
+
+    failure: LlmoptError
     try:
         return (yield)
-    except Exception as error:
-        if not is_ours(pyfuncitem):
-            raise
-        from pytest_llmopt.core.errors import RequirementMissingError
-        from pytest_llmopt.session import Session
-
-        if not isinstance(error, RequirementMissingError):
-            raise
-        skip_or_fail(Session.of(pyfuncitem.config), error, "")
+    except LlmoptError as error:
+        failure = error
+    if isinstance(failure, RequirementMissingError):
+        skip_or_fail(Session.of(pyfuncitem.config), failure, "")
+    pytest.fail(f"{pyfuncitem.nodeid}: {failure}", pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_llmopt.core.context import Context
 from pytest_llmopt.core.environment import describe_environment
 from pytest_llmopt.core.record import Record, write_report
 from pytest_llmopt.core.registry import Registry
@@ -16,11 +18,12 @@ from pytest_llmopt.markers import Comparison
 from pytest_llmopt.options import SESSION, SETTINGS
 from pytest_llmopt.reporting.failure import describe
 from pytest_llmopt.runtime.loader import Loader
-from pytest_llmopt.runtime.side import Context, Side, Stopwatch
+from pytest_llmopt.runtime.side import Side, Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.variant import Variant
     from pytest_llmopt.options import Settings
 
@@ -88,7 +91,18 @@ class Session:
                 engine = self.loader.get(variant, keep=(comparison.candidate, comparison.reference))
             return Side("reference", variant, engine, self.stopwatch, context)
 
-        context = Context(seed, comparison.budget, self.settings.get("inconclusive") == "warn", open_, record)
+        def reopen(variant: Variant) -> Engine:
+            return self.loader.reopen(variant, keep=(comparison.candidate, comparison.reference))
+
+        context = Context(
+            seed,
+            comparison.budget,
+            self.settings.get("inconclusive") == "warn",
+            open_,
+            Path(self.settings.get("cache")),
+            record,
+            reopen,
+        )
         return context
 
     def keep(self, records: list[Mapping[str, Any]]) -> None:

@@ -6,6 +6,7 @@ tokens that the candidate samples show what its decode path does, which may run 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,9 +19,16 @@ from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.prompts import Prompt, PromptSet
 from pytest_llmopt.core.requirements import format_bytes
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
-from pytest_llmopt.statistics.agreement import top1_agreement
+from pytest_llmopt.statistics.agreement import flip_rate, top1_agreement
 from pytest_llmopt.statistics.divergence import kl_divergence, logprob_difference
-from pytest_llmopt.statistics.intervals import cluster_mean, cluster_proportion
+from pytest_llmopt.statistics.intervals import (
+    cluster_mean,
+    cluster_proportion,
+    cluster_quantile,
+    confidence_per_look,
+    smallest_detectable_effect,
+)
+from pytest_llmopt.statistics.mcnemar import mcnemar
 from pytest_llmopt.statistics.perplexity import perplexity_ratio
 
 if TYPE_CHECKING:
@@ -30,6 +38,11 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.logprobs import BoolArray, FloatArray, TopLogprobs
 
 __all__ = ["accurate"]
+
+CONFIDENCE = 0.95
+"""That every interval holds, over all looks at the sample."""
+FLIP_MARGIN = 0.5
+"""A changed first choice counts as a flip where the reference's lead was at least this, in nats; else it is a tie."""
 
 Value = TypeVar("Value", "FloatArray", "BoolArray")
 
@@ -69,6 +82,8 @@ def accurate(
     max_new_tokens: int = 32,
     num_prompts: int = 24,
     max_prompts: int = 192,
+    outcomes: Sequence[tuple[bool, bool]] | None = None,
+    accuracy_loss: float = 0.01,
     seed: int = 0,
 ) -> Verdict:
     """A verdict on whether the candidate is as accurate as promised, with intervals clustered by prompt.
@@ -85,6 +100,8 @@ def accurate(
         max_new_tokens: tokens that the candidate samples after each prompt.
         num_prompts: how many prompts to begin with.
         max_prompts: how many to use at most.
+        outcomes: scored items of a benchmark of your own: whether the reference and the candidate got each one right.
+        accuracy_loss: the share of items that the candidate may lose, net; judged where `outcomes` are given.
         seed: seed of the sampling.
 
     Raises:
@@ -95,18 +112,22 @@ def accurate(
     sampling = SamplingParams(max_new_tokens=max_new_tokens, temperature=1.0, seed=seed)
     scored: list[Scored] = []
     used, count = 0, min(num_prompts, len(chosen))
+    # Every look at a growing sample is a chance to be wrong, so each interval is wider than it would be alone.
+    looks = 1 + max(0, math.ceil(math.log2(len(chosen) / count)))
     while True:
         scored += _score(candidate, reference, chosen.prompts[used:count], sampling)
         used = count
-        metrics = _metrics(scored, limits)
+        metrics = _metrics(scored, limits, confidence_per_look(CONFIDENCE, looks))
         statuses = {metric.status for metric in metrics.values()}
         if Status.INCONCLUSIVE not in statuses or Status.FAIL in statuses or used == len(chosen):
             break
         count = min(2 * used, len(chosen))
+    if outcomes is not None:
+        metrics |= _paired_outcomes(outcomes, accuracy_loss)
     weight_bytes = candidate.footprint().weight_bytes
     metrics["weight_memory"] = Metric(Estimate.exact(weight_bytes), unit="bytes")
     metrics["weight_saving"] = Metric(Estimate.exact(reference.footprint().weight_bytes / weight_bytes), unit="x")
-    return Verdict("accurate", metrics, _evidence(metrics, limits), _diagnosis(candidate, scored, weight_bytes))
+    return Verdict("accurate", metrics, _evidence(metrics, limits), _diagnosis(candidate, scored, limits, weight_bytes))
 
 
 def _limits(
@@ -156,30 +177,46 @@ def _by_prompt(scored: Sequence[Scored], values: Callable[[Scored], Value]) -> l
     return [np.concatenate(group) for group in groups.values()]
 
 
-def _metrics(scored: Sequence[Scored], limits: AccuracyLimits) -> dict[str, Metric]:
+def _metrics(scored: Sequence[Scored], limits: AccuracyLimits, confidence: float) -> dict[str, Metric]:
     texts = [item for item in scored if not item.decoded]
     if not texts:
         msg = "no prompt has a second token, so there is no text to score: give longer prompts"
         raise EmptySampleError(msg)
-    differences = [-logprob_difference(item.reference, item.candidate) for item in texts]
-    everywhere = np.concatenate([item.kl for item in scored])
-    decoded = np.concatenate([item.kl for item in scored if item.decoded])
+    kl, agrees = _by_prompt(scored, lambda item: item.kl), _by_prompt(scored, lambda item: item.agrees)
+    differences = [logprob_difference(item.reference, item.candidate) for item in texts]
+    sides = [item.reference for item in scored], [item.candidate for item in scored]
     nonfinite = int(sum((~item.candidate.is_finite).sum() for item in scored))
+    judged = {
+        "kl_divergence": (cluster_mean(kl, confidence), Tolerance(at_most=limits.kl_divergence), "nats/token"),
+        "top1_agreement": (cluster_proportion(agrees, confidence), Tolerance(at_least=limits.top1_agreement), "share"),
+        "perplexity_ratio": (
+            perplexity_ratio(differences, confidence),
+            Tolerance(at_most=limits.perplexity_ratio),
+            "",
+        ),
+        "nonfinite": (Estimate.exact(nonfinite, sum(map(len, kl))), Tolerance(at_most=0), "positions"),
+    }
+    reported = {
+        "flip_rate": (flip_rate(*sides, margin=FLIP_MARGIN), "share"),
+        "logprob_difference": (cluster_mean(differences), "nats"),
+        "kl_p99": (cluster_quantile(kl, 0.99), "nats"),
+        "kl_p999": (cluster_quantile(kl, 0.999), "nats"),
+        "kl_decode": (cluster_mean([item.kl for item in scored if item.decoded]), "nats/token"),
+        "detectable_kl": (Estimate.exact(smallest_detectable_effect(kl), len(kl)), "nats/token"),
+    }
+    return {name: Metric(*parts) for name, parts in judged.items()} | {
+        name: Metric(estimate, unit=unit) for name, (estimate, unit) in reported.items()
+    }
+
+
+def _paired_outcomes(outcomes: Sequence[tuple[bool, bool]], accuracy_loss: float) -> dict[str, Metric]:
+    """Exact McNemar on scored items: the net share that the candidate loses, judged; its p-value, reported."""
+    result = mcnemar(np.array([theirs for theirs, _ in outcomes]), np.array([own for _, own in outcomes]))
+    gain = result.difference
+    loss = Estimate(-gain.point, -gain.high, -gain.low, gain.n)
     return {
-        "kl_divergence": Metric(
-            cluster_mean(_by_prompt(scored, lambda item: item.kl)),
-            Tolerance(at_most=limits.kl_divergence),
-            "nats/token",
-        ),
-        "top1_agreement": Metric(
-            cluster_proportion(_by_prompt(scored, lambda item: item.agrees)),
-            Tolerance(at_least=limits.top1_agreement),
-            "share",
-        ),
-        "perplexity_ratio": Metric(perplexity_ratio(differences), Tolerance(at_most=limits.perplexity_ratio)),
-        "nonfinite": Metric(Estimate.exact(nonfinite, len(everywhere)), Tolerance(at_most=0), "positions"),
-        "kl_p99": Metric(Estimate.exact(float(np.quantile(everywhere, 0.99)), len(everywhere)), unit="nats"),
-        "kl_decode": Metric(Estimate.exact(float(decoded.mean()), len(decoded)), unit="nats/token"),
+        "accuracy_loss": Metric(loss, Tolerance(at_most=accuracy_loss), "share"),
+        "mcnemar_p_value": Metric(Estimate.exact(result.p_value, gain.n)),
     }
 
 
@@ -192,7 +229,9 @@ def _evidence(metrics: dict[str, Metric], limits: AccuracyLimits) -> str:
     )
 
 
-def _diagnosis(candidate: Engine, scored: Sequence[Scored], weight_bytes: int) -> tuple[str, ...]:
+def _diagnosis(
+    candidate: Engine, scored: Sequence[Scored], limits: AccuracyLimits, weight_bytes: int
+) -> tuple[str, ...]:
     ids, continuations = [item.prompt_id for item in scored], [item.continuation for item in scored]
     row, place = worst_place(ids, continuations, [item.kl for item in scored])
     path = "decode" if scored[row].decoded else "prefill"
@@ -203,6 +242,7 @@ def _diagnosis(candidate: Engine, scored: Sequence[Scored], weight_bytes: int) -
     ]
     return (
         f"mean KL by path: {', '.join(parts)} nats; weights hold {format_bytes(weight_bytes)}",
+        *([f"limits from: {limits.source}"] if limits.source else []),
         f"worst KL {scored[row].kl[place.index]:.3g} nats, on the {path} path:",
         *(f"  {line}" for line in place.describe(candidate, scored[row].reference, scored[row].candidate)),
     )

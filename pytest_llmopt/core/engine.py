@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 from pytest_llmopt.core.errors import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
+    from pytest_llmopt.core.inspection import Inspection
     from pytest_llmopt.core.logprobs import TopLogprobs
     from pytest_llmopt.core.variant import Variant
 
@@ -106,6 +109,8 @@ class Generation:
     """The target passes that this prompt took part in, in order."""
     timing: Timing
     """Of the batch that it was decoded in."""
+    overrun: int = 0
+    """Tokens emitted after the end-of-sequence token, padding aside: there should be none."""
 
     @property
     def token_ids(self) -> TokenIds:
@@ -211,6 +216,32 @@ class Engine(Protocol):
         """How many graphs have been compiled for it so far; 0 where nothing compiles."""
         ...
 
+    def inspect(self) -> Inspection:
+        """What it is made of and what it runs, seen on the real objects during a short `generate` of its own."""
+        ...
+
     def close(self) -> None:
         """Free what it holds. Called once."""
+        ...
+
+
+@runtime_checkable
+class Saves(Protocol):
+    """An engine that can write its model, as it runs, to a folder that it can be opened from."""
+
+    def save(self, folder: Path) -> None:
+        """Write weights, configuration and tokenizer.
+
+        Raises:
+            RequestError: the library cannot save this model; carries its own words.
+        """
+        ...
+
+
+@runtime_checkable
+class Poisons(Protocol):
+    """An engine that can fill the unused places of its KV cache with something else."""
+
+    def poisoned(self) -> AbstractContextManager[str]:
+        """Inside it, unused places hold what the engine's kernels promise to ignore; gives that content in words."""
         ...

@@ -54,6 +54,10 @@ class PromptSet:
             msg = f"prompt ids must be distinct; these occur more than once: {', '.join(twice)}"
             raise PromptError(msg)
 
+    def __repr__(self) -> str:
+        """What a failing test shows of it."""
+        return f"<{len(self)} prompts, {self.prompts[0].id} first>"
+
     def __len__(self) -> int:
         """The number of prompts."""
         return len(self.prompts)

@@ -38,11 +38,11 @@ class Applied:
 
     @property
     def label(self) -> str:
-        """The short name with every option that is not at its default."""
+        """The short name with its first option, where that is a name or a number, and all that are not the default."""
         changed = [
             f"{item.name}={value}"
-            for item in dataclasses.fields(self.options)
-            if (value := getattr(self.options, item.name)) != item.default
+            for place, item in enumerate(dataclasses.fields(self.options))
+            if (value := getattr(self.options, item.name)) != item.default or (not place and _says_which(value))
         ]
         return f"{self.short_name}({', '.join(changed)})" if changed else self.short_name
 
@@ -117,6 +117,11 @@ class Variant:
                 if why is not None:
                     msg = f"{one.name} cannot be combined with {other.name}: {why}"
                     raise CombinationError(msg)
+
+
+def _says_which(value: object) -> bool:
+    """Whether a first option names what is done, such as 4 bits, and does not only switch something."""
+    return isinstance(value, (str, int, float)) and not isinstance(value, bool)
 
 
 def _plain(value: object) -> object:

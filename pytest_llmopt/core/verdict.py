@@ -46,7 +46,7 @@ class Tolerance:
     @property
     def limit(self) -> float:
         """The bound that a person reads: the upper one where there is one, else the lower one."""
-        return self.at_most if math.isfinite(self.at_most) else self.at_least
+        return self.at_most if math.isfinite(self.at_most) or math.isinf(self.at_least) else self.at_least
 
 
 def judge(estimate: Estimate, tolerance: Tolerance) -> Status:

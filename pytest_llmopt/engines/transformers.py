@@ -6,12 +6,16 @@ import dataclasses
 import gc
 from typing import TYPE_CHECKING, Self
 
-from pytest_llmopt.engines._transformers import footprint, generation, loading, scoring
+from pytest_llmopt.core.errors import RequestError
+from pytest_llmopt.engines._transformers import footprint, generation, inspection, loading, poison, scoring
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from pytest_llmopt.core.engine import Continuation, Footprint, Generation, SamplingParams, TokenIds
+    from pytest_llmopt.core.inspection import Inspection
     from pytest_llmopt.core.loading import LoadPolicy
     from pytest_llmopt.core.logprobs import TopLogprobs
     from pytest_llmopt.core.variant import Variant
@@ -107,6 +111,28 @@ class TransformersEngine:
     def compilations(self) -> int:
         """How many graphs torch.compile has made during its `generate` calls."""
         return self._compilations
+
+    def inspect(self) -> Inspection:
+        """Its modules, cache and attention calls, watched while it decodes a few tokens."""
+        self._claim_threads()
+        return inspection.inspect(self._loaded, self.encode("def main") or (0,), self.max_length)
+
+    def save(self, folder: Path) -> None:
+        """Write model and tokenizer with `save_pretrained`.
+
+        Raises:
+            RequestError: the library cannot save this model, as some quantizers say.
+        """
+        try:
+            self._loaded.model.save_pretrained(folder)
+            self._loaded.tokenizer.save_pretrained(folder)
+        except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+            msg = f"{self._variant.label} cannot be saved: {type(error).__name__}: {error}"
+            raise RequestError(msg) from error
+
+    def poisoned(self) -> AbstractContextManager[str]:
+        """Inside it, the unused places of static caches hold a large finite value."""
+        return poison.poisoned()
 
     def _claim_threads(self) -> None:
         import torch

@@ -42,7 +42,7 @@ def describe(metric: Metric) -> str:
     if tolerance is not None:
         bounds = [("at least", tolerance.at_least), ("at most", tolerance.at_most)]
         limits = [f"{sign} {show(bound, metric.unit)}" for sign, bound in bounds if math.isfinite(bound)]
-        text += f"; {', '.join(limits)}: {metric.status}"
+        text += f"; {', '.join(limits) or 'within the noise floor'}: {metric.status}"
     return text
 
 

@@ -45,13 +45,26 @@ class Loader:
         if digest not in self._open:
             self._make_room(variant, {other.digest for other in keep})
             try:
-                self._open[digest] = self._engines.load(variant.engine).open(variant, self._policy)
+                self._open[digest] = self._load(variant)
             except LlmoptError as error:
                 self._failed[digest] = error
                 raise
             self.loads.append(digest)
         self._open.move_to_end(digest)
         return self._open[digest]
+
+    def reopen(self, variant: Variant, *, keep: tuple[Variant, ...] = ()) -> Engine:
+        """An engine of a variant that is loaded anew and not kept here; who calls this closes it. Never evicts those to `keep`.
+
+        Raises:
+            LlmoptError: it cannot be loaded.
+        """
+        self._make_room(variant, {other.digest for other in keep})
+        return self._load(variant)
+
+    def _load(self, variant: Variant) -> Engine:
+        engine: Engine = self._engines.load(variant.engine).open(variant, self._policy)
+        return engine
 
     def _make_room(self, variant: Variant, keep: set[str]) -> None:
         wanted = memory.wanted_bytes(variant)

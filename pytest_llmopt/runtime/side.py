@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+from pytest_llmopt.core.context import Context
 
-    from pytest_llmopt.core.budget import Budget
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from pytest_llmopt.core.engine import Continuation, Engine, Footprint, Generation, SamplingParams, TokenIds
+    from pytest_llmopt.core.inspection import Inspection
     from pytest_llmopt.core.logprobs import TopLogprobs
     from pytest_llmopt.core.variant import Variant
-    from pytest_llmopt.core.verdict import Verdict
 
 
 @dataclass
@@ -33,20 +34,6 @@ class Stopwatch:
             self.seconds += time.perf_counter() - started
 
 
-@dataclass(frozen=True)
-class Context:
-    """What a check is told beside its arguments, and where its verdict goes."""
-
-    seed: int = 0
-    budget: Budget | None = None
-    warn_if_inconclusive: bool = False
-    """An INCONCLUSIVE verdict warns instead of failing the test."""
-    open: Callable[[Variant], Side] | None = None
-    """Another variant of the model under test, loaded once and timed: benign copies, a draft, float32."""
-    record: Callable[[Verdict, float, float], None] = lambda _verdict, _seconds, _engine_seconds: None
-    """Keeps the verdict of a check, with its wall seconds and its engine seconds."""
-
-
 @dataclass
 class Side:
     """`candidate` or `reference`: an engine by delegation, so that every check takes either a side or an engine."""
@@ -56,6 +43,10 @@ class Side:
     engine: Engine
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     context: Context = field(default_factory=Context)
+
+    def __repr__(self) -> str:
+        """What a failing test shows of it."""
+        return f"<{self.role}: {self.variant.label} of {self.variant.model}>"
 
     @property
     def vocab_size(self) -> int:
@@ -112,6 +103,11 @@ class Side:
     def compilations(self) -> int:
         """How many graphs have been compiled for it so far."""
         return self.engine.compilations()
+
+    def inspect(self) -> Inspection:
+        """What it is made of and what it runs."""
+        with self.stopwatch.running():
+            return self.engine.inspect()
 
     def close(self) -> None:
         """Nothing: the loader owns the engine."""

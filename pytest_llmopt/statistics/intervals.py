@@ -111,11 +111,17 @@ def confidence_per_look(confidence: float, looks: int) -> float:
     return 1 - (1 - confidence) / looks
 
 
-def smallest_detectable_effect(values: Sequence[FloatArray], confidence: float = 0.95, power: float = 0.8) -> float:
+def smallest_detectable_effect(
+    values: Sequence[FloatArray | BoolArray],
+    confidence: float = 0.95,
+    power: float = 0.8,
+) -> float:
     """How far beyond its limit the true mean must lie to be found there with probability `power`, in the values' unit.
 
     (t_confidence + t_power) standard errors (Bloom 1995, "Minimum detectable effects"), where found means that the
-    whole `cluster_mean` interval lies beyond the limit. Infinite for one prompt.
+    whole interval lies beyond the limit. For true-or-false values the standard error is that of the effective sample
+    size of `cluster_proportion` with two hits and two misses added, so that it is not zero where all agree. Infinite
+    for one prompt.
 
     Raises:
         EmptySampleError: there is no token.
@@ -124,8 +130,12 @@ def smallest_detectable_effect(values: Sequence[FloatArray], confidence: float =
     if sample.clusters == 1:
         return math.inf
     degrees = sample.clusters - 1
-    quantiles = stats.t.ppf((1 + confidence) / 2, degrees) + stats.t.ppf(power, degrees)
-    return float(quantiles * sample.standard_error)
+    error = sample.standard_error
+    if all(np.asarray(prompt).dtype == bool for prompt in values):
+        size = sample.effective_size(confidence) + 4
+        share = (sample.ratio * (size - 4) + 2) / size
+        error = math.sqrt(share * (1 - share) / size)
+    return float((stats.t.ppf((1 + confidence) / 2, degrees) + stats.t.ppf(power, degrees)) * error)
 
 
 def _unskew(quantile: float, skewness: float) -> float:

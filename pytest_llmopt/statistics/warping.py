@@ -57,8 +57,8 @@ def warp(logprobs: TopLogprobs, sampling: SamplingParams, *, tie_margin: float =
 
     Tie rule: log-probabilities closer than `tie_margin`, in nats before the temperature, may stand in either order, and
     a cumulative mass may be off by what that margin allows. Tokens whose membership depends on it are `boundary`: no
-    violations, and no evidence either.
-    A position with a NaN in it is NaN throughout, and a violation.
+    violations, and no evidence either. Without a margin nothing is excused, not even float32 rounding: pass the noise
+    floor's. A position with a NaN in it is NaN throughout, and a violation.
 
     Raises:
         OptionError: the temperature is 0, where nothing is drawn.

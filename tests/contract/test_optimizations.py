@@ -76,8 +76,11 @@ def test_it_is_hashable_and_equal_when_built_alike(name, kind, built):
     assert Variant("m", (Applied(name, built),)).digest == Variant("m", (Applied(name, again),)).digest
 
 
-def test_its_label_with_defaults_is_its_name(name, built):
-    assert Applied(name, built).label == name.partition(".")[2]
+def test_its_label_with_defaults_is_its_name_and_at_most_its_first_option(name, built):
+    short = name.partition(".")[2]
+    label = Applied(name, built).label
+    fields = dataclasses.fields(built)
+    assert label == short or label == f"{short}({fields[0].name}={getattr(built, fields[0].name)})"
 
 
 def test_an_unknown_option_is_refused_with_those_it_has(name, kind):

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_llmopt.assertions import assertion
+from pytest_llmopt.core.context import Context
 from pytest_llmopt.core.errors import VerdictError
 from pytest_llmopt.core.variant import Variant
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
-from pytest_llmopt.runtime.side import Context, Side, Stopwatch
+from pytest_llmopt.runtime.side import Side, Stopwatch
 
 ESTIMATES = {
     Status.PASS: Estimate.exact(1.0),

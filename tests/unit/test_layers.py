@@ -18,6 +18,7 @@ BELOW = {
     "statistics": {"core"},
     "engines": {"core"},
     "optimizations": {"core"},
+    "relations": {"core"},
     "checks": {"core", "statistics"},
     "runtime": {"core", "statistics", "engines", "optimizations"},
     "reporting": {"core", "statistics", "engines", "optimizations", "checks", "runtime", "diagnosis"},

@@ -149,7 +149,7 @@ def test_against_overrides_model_dtype_device_and_engine():
 
 def test_against_takes_optimizations_and_overrides_together():
     found = comparison(llmopt.against(llmopt.attention("eager"), llmopt.quantized("torchao"), dtype="float64"))
-    assert found.reference.label == "torchao + attention(implementation=eager)"
+    assert found.reference.label == "torchao(scheme=int8_weight_only) + attention(implementation=eager)"
     assert found.reference.dtype == "float64"
 
 

@@ -17,7 +17,7 @@ def measure(model: Any) -> Footprint:
     """The memory of every parameter and buffer, each storage once, with the scales and codes that quantizers keep."""
     sizes: Counter[str] = Counter()
     seen: set[int] = set()
-    for tensor in _tensors(model):
+    for tensor in tensors_of(model):
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in seen:
             seen.add(storage.data_ptr())
@@ -25,11 +25,12 @@ def measure(model: Any) -> Footprint:
     return Footprint(sum(sizes.values()), int(model.num_parameters()), dict(sizes))
 
 
-def _tensors(model: Any) -> Iterator[torch.Tensor]:
-    for _, parameter in model.named_parameters():
-        yield from _parts(parameter)
-    for _, buffer in model.named_buffers():
-        yield from _parts(buffer)
+def tensors_of(module: Any, *, without: str | None = None) -> Iterator[torch.Tensor]:
+    """The plain tensors behind the parameters and buffers of a module, but for those of one name."""
+    for held in (module.named_parameters(), module.named_buffers()):
+        for name, tensor in held:
+            if without is None or name.rpartition(".")[2] != without:
+                yield from _parts(tensor)
 
 
 def _parts(tensor: Any) -> Iterator[torch.Tensor]:

@@ -143,7 +143,9 @@ def _run(
         length, reason = _finish(emitted[row].tolist(), loaded.eos_token_ids)
         length = length if forced is None else min(length, len(forced[row]))
         evidence = top_logprobs(logits[row, :length], emitted[row, :length].to(device), top_k)
-        finished.append(Generation(tokens, evidence, reason, watch.steps(length), watch.timing))
+        after_end = emitted[row, length:] if reason == "eos" else emitted[row, :0]
+        overrun = int((after_end != loaded.pad_token_id).sum())
+        finished.append(Generation(tokens, evidence, reason, watch.steps(length), watch.timing, overrun))
     return finished
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.errors import LlmoptError, ModelError
-from pytest_llmopt.core.loading import LoadPolicy, locate
+from pytest_llmopt.core.loading import ZOO, LoadPolicy, locate
 from pytest_llmopt.core.optimization import LoadPlan
 
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ def load(variant: Variant, policy: LoadPolicy) -> Loaded:
 
 def _explain(variant: Variant, error: Exception, policy: LoadPolicy) -> str:
     message = f"cannot load {variant.label} of {variant.model}: {type(error).__name__}: {error}"
+    if "/" not in variant.model and locate(variant.model) == variant.model:
+        near = difflib.get_close_matches(variant.model, ZOO, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        message += f"\nThere is no such folder; {hint}The zoo has {', '.join(ZOO)}."
     if isinstance(error, OSError) and not policy.download:
         message += "\nNothing is downloaded unasked: give a local folder, or allow it with --llmopt-download."
     return message

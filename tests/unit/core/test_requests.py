@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pytest_llmopt.core.engine import Continuation, Generation, SamplingParams, Timing
+from pytest_llmopt.core.engine import Continuation, DecodeStep, Generation, SamplingParams, Timing
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.logprobs import TopLogprobs
 
@@ -41,10 +41,10 @@ def test_a_continuation_is_as_long_as_both_its_parts():
     assert len(Continuation((1, 2), (3,))) == 3
 
 
-def test_a_generation_counts_the_tokens_beyond_one_per_target_pass():
+def test_a_generation_counts_drafts_and_those_that_were_accepted():
     logprobs = TopLogprobs.from_logprobs(np.array([2, 0, 1]), np.log(np.full((3, 3), 1 / 3)))
-    generation = Generation((7, 8), logprobs, "length", target_passes=2, timing=Timing(0.1, 0.2, 2))
+    generation = Generation((7, 8), logprobs, "length", (DecodeStep(2, drafted=3), DecodeStep(1)), Timing(0.1, 0.2, 2))
     assert generation.token_ids == (2, 0, 1)
     assert all(type(token) is int for token in generation.token_ids)
-    assert generation.accepted_tokens == 1
+    assert (generation.drafted_tokens, generation.accepted_tokens) == (3, 1)
     assert generation.continuation == Continuation((7, 8), (2, 0, 1))

@@ -182,6 +182,12 @@ def test_the_smallest_detectable_effect_is_found_as_often_as_stated():
     assert smallest_detectable_effect([np.ones(3)]) == math.inf
 
 
+def test_the_smallest_detectable_effect_is_not_zero_where_all_agree():
+    assert 0.005 < smallest_detectable_effect([np.ones(72, bool)] * 32) < 0.03
+    split = [np.arange(50) < 25] * 20
+    assert smallest_detectable_effect(split) == pytest.approx(2.95 * math.sqrt(0.25 / 1000), rel=0.3)
+
+
 def test_a_sample_that_grows_until_it_decides_keeps_its_confidence():
     rng = np.random.default_rng(0)
     wrong = {0.95: 0, confidence_per_look(0.95, 4): 0}

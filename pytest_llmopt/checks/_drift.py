@@ -1,0 +1,71 @@
+"""What the candidate did at each position beside what the reference thinks of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_llmopt.statistics.agreement import regret
+from pytest_llmopt.statistics.divergence import kl_divergence, logprob_difference
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_llmopt.core.engine import Generation
+    from pytest_llmopt.core.logprobs import FloatArray, TopLogprobs
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """One decoded or forced prompt, scored by the reference."""
+
+    prompt_id: str
+    generation: Generation
+    reference: TopLogprobs
+    forced: bool
+    """The tokens were given, so what the candidate would have chosen is no evidence."""
+    kl: FloatArray
+    drift: FloatArray
+    """Candidate's minus reference's log-probability of the token, in nats: `[tokens]`."""
+    regret: FloatArray
+    """What the reference's best token is ahead of the emitted one, in nats; zeros where tokens were given."""
+
+    @classmethod
+    def of(cls, prompt_id: str, generation: Generation, reference: TopLogprobs, *, forced: bool) -> Observed:
+        """Compare both sides at every position."""
+        own = generation.logprobs
+        loss = np.zeros(len(own)) if forced else regret(reference)
+        kl, drift = kl_divergence(reference, own), logprob_difference(reference, own)
+        return cls(prompt_id, generation, reference, forced, kl, drift, loss)
+
+    @property
+    def start(self) -> int:
+        """The position of its first token."""
+        return len(self.generation.prompt_ids)
+
+    def classify(self, tie_margin: float, *, drifts: bool) -> str:
+        """NONFINITE, DIVERGED, DRIFT, TIE or EXACT: the first that applies."""
+        if not self.generation.logprobs.is_finite.all():
+            return "NONFINITE"
+        if self.regret.max() > tie_margin:
+            return "DIVERGED"
+        if drifts:
+            return "DRIFT"
+        return "TIE" if self.regret.max() > 0 else "EXACT"
+
+
+def classes(observed: Sequence[Observed], tie_margin: float, drifts: Sequence[bool]) -> str:
+    """How many prompts are of each class, the worst class first.
+
+    Args:
+        observed: what was decoded.
+        tie_margin: the most regret of a tie, in nats.
+        drifts: whether a prompt is systematically above the noise floor although no token changed.
+    """
+    pairs = zip(observed, drifts, strict=True)
+    counts = Counter(item.classify(tie_margin, drifts=drift) for item, drift in pairs if not item.forced)
+    order = ("NONFINITE", "DIVERGED", "DRIFT", "TIE", "EXACT")
+    return ", ".join(f"{counts[name]} {name}" for name in order if counts[name])

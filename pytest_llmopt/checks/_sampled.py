@@ -1,0 +1,211 @@
+"""What a candidate sampled, with the target's and the draft's view of every token, and the evidence in it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_llmopt.checks._draft_blocks import DraftBlocks
+from pytest_llmopt.core.logprobs import TopLogprobs
+from pytest_llmopt.statistics.acceptance import Acceptance, acceptance_identity, expected_acceptance
+from pytest_llmopt.statistics.acceptance_evidence import excess_acceptance
+from pytest_llmopt.statistics.eprocess import SamplingEvidence, sampling_evidence
+from pytest_llmopt.statistics.warping import IncompleteEvidenceError, WarpedLogprobs, warp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_llmopt.core.engine import Engine, Generation, SamplingParams
+    from pytest_llmopt.core.logprobs import BoolArray, FloatArray
+    from pytest_llmopt.core.prompts import Prompt
+
+ACCEPTANCE_SHARE = 0.25
+"""Of the wealth that is bet on too many acceptances; the rest is bet on the tokens."""
+
+READINGS = ("warped once", "warped twice")
+"""How an engine may warp its draft. Transformers 5 hands the warpers of the target to the draft, whose own `generate`
+then appends them again: at temperature 0.7 the draft proposes at 0.49. Lossless all the same, as it verifies with the
+distribution that it proposed from."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What decides an alarm."""
+
+    false_alarm: float
+    floor_kl: float
+    tie_margin: float
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """One prompt sampled once."""
+
+    prompt_id: str
+    generation: Generation
+    scored: TopLogprobs
+    """By the reference, before warping."""
+    target: WarpedLogprobs
+    drafts: tuple[TopLogprobs, ...]
+    """The draft's warped log-probabilities by reading; empty where there is no draft."""
+    blocks: DraftBlocks
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The evidence in all tokens together."""
+
+    log_wealth: FloatArray
+    """Of the bets on tokens and on acceptances together, after each token: `[tokens]`."""
+    tokens: SamplingEvidence
+    """Of the tokens alone."""
+    excess: float
+    """The highest log-wealth of the bets on too many acceptances, 0 where no draft is known."""
+    acceptance: Acceptance | None
+    """Against the identity, by the reading that fits; None where no draft is known."""
+    reading: int
+    """Which of the readings fits the accepted proposals."""
+
+    @property
+    def peak(self) -> float:
+        """The highest log-wealth so far; NaN where it was ever undefined."""
+        return max(0.0, float(self.log_wealth.max())) if not np.isnan(self.log_wealth).any() else math.nan
+
+    @property
+    def alarm(self) -> bool:
+        """Whether the wealth ever exceeded the threshold, or became NaN."""
+        return not self.peak <= self.tokens.threshold
+
+    @property
+    def tokens_to_alarm(self) -> int | None:
+        """How many tokens it took, or None where there is no alarm."""
+        return int(np.argmin(self.log_wealth <= self.tokens.threshold)) + 1 if self.alarm else None
+
+
+@dataclass
+class Sample:
+    """Everything that was drawn so far."""
+
+    candidate: Engine
+    reference: Engine
+    draft: Engine | None
+    rates: Rates
+    drawn: list[Drawn] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """The number of tokens."""
+        return sum(len(item.scored) for item in self.drawn)
+
+    def add(self, prompts: Sequence[Prompt], sampling: SamplingParams) -> None:
+        """Sample each prompt once more, and let reference and draft score what came out."""
+        generations = self.candidate.generate([prompt.encode(self.candidate) for prompt in prompts], sampling)
+        continuations = [item.continuation for item in generations]
+        scored = self.reference.score(continuations)
+        drafts = (
+            [()] * len(prompts) if self.draft is None else self._readings(self.draft.score(continuations), sampling)
+        )
+        ends = self.candidate.eos_token_ids
+        for prompt, generation, score, draft in zip(prompts, generations, scored, drafts, strict=True):
+            target = warp(score, sampling, tie_margin=self.rates.tie_margin)
+            blocks = DraftBlocks.of(generation, ends, sampling.max_new_tokens)
+            self.drawn.append(Drawn(prompt.id, generation, score, target, draft, blocks))
+
+    def _readings(self, scored: Sequence[TopLogprobs], sampling: SamplingParams) -> Sequence[tuple[TopLogprobs, ...]]:
+        unfiltered = (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p) == (1.0, 0, 1.0, 0.0)
+        try:
+            once = [warp(item, sampling).logprobs for item in scored]
+            twice = [] if unfiltered else [warp(item, sampling).logprobs for item in once]
+        except IncompleteEvidenceError:  # a draft that is not known well enough is no draft: only power is lost
+            self.draft = None
+            self.drawn = [replace(item, drafts=()) for item in self.drawn]
+            return [()] * len(scored)
+        return [(item,) for item in once] if unfiltered else list(zip(once, twice, strict=True))
+
+    def evidence(self) -> Found:
+        """The evidence in everything drawn so far.
+
+        Which reading of the draft is bet with may depend on the tokens, since the number of readings is paid for: the
+        wealth of the chosen one over that number never exceeds the mean wealth of all, which is fair.
+        """
+        reading = self._fitting_reading()
+        drafts = [item.drafts[reading] for item in self.drawn] if self.draft is not None else None
+        names = self.drawn[0].blocks.strata
+        tokens = sampling_evidence(
+            [item.target for item in self.drawn],
+            drafts,
+            strata={name: [item.blocks.strata[name] for item in self.drawn] for name in names},
+            false_alarm=self.rates.false_alarm,
+            floor_kl=self.rates.floor_kl,
+        )
+        examined, accepted = self._joined("examined"), self._joined("accepted")
+        if self.draft is None or not examined.any():
+            return Found(tokens.log_wealth, tokens, 0.0, None, reading)
+        bounds = self._overlaps()[:, examined]
+        # An engine may also propose the draft's favorite, and verify it as the certain proposal that it is.
+        most = np.max([*bounds, self._favorite()[examined]], axis=0)
+        won = excess_acceptance(most, accepted[examined], floor_kl=self.rates.floor_kl)
+        path = np.concatenate([[0.0], won])[np.cumsum(examined)]
+        log_wealth = np.logaddexp(
+            tokens.log_wealth - math.log(len(bounds)) + math.log(1 - ACCEPTANCE_SHARE),
+            path + math.log(ACCEPTANCE_SHARE),
+        )
+        acceptance = acceptance_identity(bounds[reading], accepted[examined])
+        return Found(log_wealth, tokens, max(0.0, float(won.max())), acceptance, reading)
+
+    def too_seldom(self, found: Found) -> bool:
+        """Whether proposals are accepted less often than lossless verification would, by every reading."""
+        if found.acceptance is None:
+            return False
+        examined, accepted = self._joined("examined"), self._joined("accepted")
+        checks = [acceptance_identity(bound, accepted[examined]) for bound in self._overlaps()[:, examined]]
+        return all(item.observed.point < item.expected and item.p_value < self.rates.false_alarm for item in checks)
+
+    def proposed(self) -> BoolArray:
+        """Where a proposal waited for the token: `[tokens]`."""
+        return self._joined("proposed")
+
+    def _joined(self, name: str) -> BoolArray:
+        return np.concatenate([getattr(item.blocks, name) for item in self.drawn])
+
+    def _fitting_reading(self) -> int:
+        """The reading of the draft that explains best which proposals were accepted."""
+        if self.draft is None or len(self.drawn[0].drafts) == 1:
+            return 0
+        target = TopLogprobs.concatenate([item.target.logprobs for item in self.drawn])
+        accepted = self._joined("accepted")
+        fits = []
+        for reading, overlap in enumerate(self._overlaps()):
+            draft = np.concatenate([item.drafts[reading].token_logprobs for item in self.drawn])
+            with np.errstate(divide="ignore", invalid="ignore"):
+                law = np.minimum(target.token_logprobs, draft) - np.log(overlap)
+            fits.append(float(np.nan_to_num(np.maximum(law[accepted], -30.0)).sum()))
+        return int(np.argmax(fits))
+
+    def _overlaps(self) -> FloatArray:
+        """Sum of min(p, q) over the tokens that do not end the text: `[readings, tokens]`."""
+        ends = np.array(sorted(self.candidate.eos_token_ids), int)
+        rows = []
+        for item in self.drawn:
+            p, ids = item.target.logprobs, np.broadcast_to(ends, (len(item.scored), len(ends)))
+            p = replace(p, vocab_size=max(p.vocab_size, *(draft.vocab_size for draft in item.drafts)))
+            shares = []
+            for draft in item.drafts:
+                q = replace(draft, vocab_size=p.vocab_size)
+                ending = np.exp(np.minimum(_known(p, ids), _known(q, ids))).sum(axis=1)
+                shares.append(expected_acceptance(p, q) - ending)
+            rows.append(np.stack(shares))
+        return np.concatenate(rows, axis=1)
+
+    def _favorite(self) -> FloatArray:
+        """The target's probability of the draft's favorite: `[tokens]`."""
+        parts = [np.exp(_known(item.target.logprobs, item.drafts[0].top_ids[:, :1]))[:, 0] for item in self.drawn]
+        return np.concatenate(parts)
+
+
+def _known(logprobs: TopLogprobs, ids: np.ndarray[tuple[int, ...], np.dtype[np.integer]]) -> FloatArray:
+    """Log-probabilities of given tokens, minus infinity where they are not known."""
+    found = logprobs.lookup(ids)
+    return np.where(np.isnan(found), -np.inf, found)

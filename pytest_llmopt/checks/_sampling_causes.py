@@ -1,0 +1,107 @@
+"""Why sampled tokens do not follow the target: the statistic, the stratum, the likeliest fault, the worst place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_llmopt.checks._places import worst_place
+from pytest_llmopt.core.logprobs import TopLogprobs
+from pytest_llmopt.statistics.eprocess import sampling_evidence
+from pytest_llmopt.statistics.sampling_laws import likeliest_laws
+from pytest_llmopt.statistics.warping import warp
+
+if TYPE_CHECKING:
+    from pytest_llmopt.checks._sampled import Found, Sample
+    from pytest_llmopt.core.engine import SamplingParams
+    from pytest_llmopt.core.logprobs import FloatArray
+
+MEANINGS = {
+    "log_p": "tokens are more or less probable than they should be",
+    "top1": "the most probable token comes too often or too seldom",
+    "rank_pit": "mass is moved along the ranking of the tokens",
+    "pit_lag1": "each token depends on the chance of the one before: a random state is used again",
+    "drawn_before": "tokens come again too often or too seldom: random numbers per token id are used again",
+    "draft_ratio": "tokens lean towards the draft or away from it",
+    "accept_probability": "tokens that the draft deems too likely come too often or too seldom",
+    "draft_top1": "the draft's most probable token comes too often or too seldom",
+}
+REUSED = frozenset({"pit_lag1", "drawn_before"})
+FILTERS = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
+CONVINCING = 5.0
+"""Nats by which a fault must explain the tokens better than lossless sampling, to be named."""
+
+
+def explain(sample: Sample, found: Found, sampling: SamplingParams) -> tuple[str, ...]:
+    """Lines for the failure message."""
+    statistic = max(found.tokens.by_statistic, key=lambda name: found.tokens.by_statistic[name])
+    lines = [
+        f"alarm after {found.tokens_to_alarm:,} of {len(sample):,} tokens; lossless sampling ever alarms "
+        f"with probability {sample.rates.false_alarm:g} at most",
+        f"most evidence  {statistic} {found.tokens.by_statistic[statistic]:.1f} nats: {MEANINGS[statistic]}",
+        "by stratum     " + ", ".join(f"{name} {value:.1f}" for name, value in _highest(found.tokens.by_stratum)),
+    ]
+    if found.excess > found.tokens.threshold:
+        lines.append(f"acceptance     {found.excess:.1f} nats: more proposals accepted than any lossless rule could")
+    outside = found.tokens.violations > 0
+    causes, gains = _causes(sample, found, sampling)
+    if outside:
+        causes = _support(sample, sampling) + causes
+        gains = np.concatenate([item.target.violations for item in sample.drawn]).astype(np.float64)
+    elif statistic in REUSED:
+        causes = [MEANINGS[statistic]]
+    lines += [f"cause          {cause}" for cause in causes or ["none of the known faults explains the tokens"]]
+    lines.append("worst place    " + ("a token outside the support" if outside else "where that cause explains most"))
+    return (*lines, *_worst(sample, gains))
+
+
+def _highest(values: dict[str, float] | object, count: int = 3) -> list[tuple[str, float]]:
+    return sorted(dict(values).items(), key=lambda item: -item[1])[:count]  # type: ignore[call-overload]
+
+
+def _causes(sample: Sample, found: Found, sampling: SamplingParams) -> tuple[list[str], FloatArray]:
+    """The fault that explains the tokens best, where one does, and by how much at each token."""
+    target = TopLogprobs.concatenate([item.target.logprobs for item in sample.drawn])
+    known = sample.draft is not None
+    draft = TopLogprobs.concatenate([item.drafts[found.reading] for item in sample.drawn]) if known else None
+    best = likeliest_laws(target, draft, sample.proposed(), sampling.temperature)[0]
+    causes = [f"{best.cause} ({best.gain:.0f} nats likelier than lossless)"] if best.gain > CONVINCING else []
+    own = sampling_evidence(
+        [warp(item.generation.logprobs, sampling, tie_margin=sample.rates.tie_margin) for item in sample.drawn],
+        false_alarm=sample.rates.false_alarm,
+    )
+    against = sampling_evidence([item.target for item in sample.drawn], false_alarm=sample.rates.false_alarm)
+    if against.alarm and not own.alarm:
+        causes.append(
+            "the sampling is faithful to the candidate's own logits, and these are not the reference's: "
+            "see assert_equivalent"
+        )
+    return causes, best.gains
+
+
+def _support(sample: Sample, sampling: SamplingParams) -> list[str]:
+    """Which filter the tokens outside the support got past."""
+    found = []
+    for name, off in FILTERS.items():
+        if getattr(sampling, name) == off:
+            continue
+        without = replace(sampling, **{name: off})
+        margin = sample.rates.tie_margin
+        if not any(warp(item.scored, without, tie_margin=margin).violations.any() for item in sample.drawn):
+            found.append(f"{name}={getattr(sampling, name):g} is not applied: without it every token is possible")
+    return found or ["tokens that no filter alone explains lie outside the support"]
+
+
+def _worst(sample: Sample, gains: FloatArray) -> list[str]:
+    ends = np.cumsum([len(item.scored) for item in sample.drawn])
+    continuations = [item.generation.continuation for item in sample.drawn]
+    row, place = worst_place([item.prompt_id for item in sample.drawn], continuations, np.split(gains, ends[:-1]))
+    item = sample.drawn[row]
+    lines = place.describe(sample.candidate, item.scored, item.generation.logprobs)
+    step = item.blocks
+    if step.proposed[place.index]:
+        fate = "accepted" if step.accepted[place.index] else "rejected and replaced"
+        lines.append(f"  proposal {step.place[place.index] + 1} of {step.drafted[place.index]} there, {fate}")
+    return [f"  {line}" for line in lines]

@@ -1,0 +1,171 @@
+"""The same distribution by other means: sampled speculation, and any other sampling of the same model.
+
+Sampled text cannot be compared, but the distribution that each token should have been drawn from is known exactly: the
+reference scores the very tokens that the candidate emitted. So the tokens are tested against it, by bets that no
+lossless sampler can win.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_llmopt.checks._sampled import Rates, Sample
+from pytest_llmopt.checks._sampling_causes import explain
+from pytest_llmopt.core.engine import SamplingParams
+from pytest_llmopt.core.errors import OptionError
+from pytest_llmopt.core.prompts import PromptSet
+from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance, Verdict
+from pytest_llmopt.statistics.divergence import kl_divergence
+from pytest_llmopt.statistics.intervals import cluster_mean
+
+if TYPE_CHECKING:
+    from pytest_llmopt.checks._sampled import Found
+    from pytest_llmopt.core.engine import Engine
+
+__all__ = ["lossless"]
+
+FIRST_PROMPTS = 4
+"""Sampled in the first round; every later round doubles what there is."""
+
+ROUNDING_KL = 2e-4
+"""Mean KL divergence at temperature 1 that 16-bit rounding alone explains, in nats per token."""
+
+TIE_MARGINS = {"float64": 0.002, "float32": 0.002, "float16": 0.05, "bfloat16": 0.10}
+"""How close to a filter's boundary either side may be right, in nats, by dtype."""
+
+
+def lossless(
+    candidate: Engine,
+    reference: Engine,
+    prompts: object,
+    *,
+    temperature: float = 0.7,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    max_new_tokens: int = 64,
+    num_prompts: int = 32,
+    max_tokens: int = 4096,
+    false_alarm: float = 1e-4,
+    floor_kl: float | None = None,
+    tie_margin: float | None = None,
+    seed: int = 0,
+) -> Verdict:
+    """A verdict on whether the candidate samples from the reference's distribution.
+
+    Samples in rounds, each as large as all before it, until the evidence suffices for an alarm or there are
+    `max_tokens`. Stopping early costs nothing: the false-alarm rate holds for any number of looks.
+
+    Args:
+        candidate: the side that samples.
+        reference: the side that says what should be sampled from.
+        prompts: texts, token ids or a prompt set; the first `num_prompts` are used, over and over with fresh seeds.
+        temperature: of the sampling; above 0.
+        top_k: how many tokens may be drawn; 0 for all.
+        top_p: the mass of the tokens that may be drawn; 1 for all.
+        min_p: the least probability that may be drawn, as a share of the largest; 0 for none.
+        max_new_tokens: tokens to sample after each prompt.
+        num_prompts: how many different prompts to use.
+        max_tokens: how many tokens are enough to pass.
+        false_alarm: the probability that a lossless candidate ever fails.
+        floor_kl: mean KL divergence of the warped distributions, in nats per token, that rounding alone explains; None
+            takes 0 in float32 and float64 and 2e-4 over the squared temperature (at most 1) in 16 bits.
+        tie_margin: how close to the boundary of a filter a token may be to count as neither in nor out, in nats; None
+            takes 0.002 in float32 and float64, 0.05 in float16 and 0.1 in bfloat16.
+        seed: seed of the sampling.
+
+    Raises:
+        OptionError: the temperature is 0, where nothing is drawn, or a setting is out of range.
+    """
+    sampling = SamplingParams(max_new_tokens, temperature, top_k, top_p, min_p)
+    _refuse(sampling, num_prompts, max_tokens, false_alarm)
+    sixteen_bits = candidate.dtype in {"float16", "bfloat16"}
+    if floor_kl is None:
+        floor_kl = ROUNDING_KL / min(1.0, temperature) ** 2 if sixteen_bits else 0.0
+    if tie_margin is None:
+        tie_margin = TIE_MARGINS[candidate.dtype]
+    chosen = PromptSet.of(prompts).take(num_prompts)
+    sample = Sample(candidate, reference, _open_draft(candidate), Rates(false_alarm, floor_kl, tie_margin))
+    # An engine adds the place of a prompt to the seed, so that rounds lie further apart than there are prompts.
+    first = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    seeds = itertools.count(first, len(chosen))
+    queue = itertools.cycle(chosen)
+    wanted = FIRST_PROMPTS
+    while True:
+        before = len(sample)
+        for _ in range(-(-wanted // len(chosen))):
+            size = min(wanted, len(chosen))
+            sample.add(list(itertools.islice(queue, size)), replace(sampling, seed=next(seeds) % 2**32))
+            wanted -= size
+        found = sample.evidence()
+        if found.alarm or len(sample) >= max_tokens:
+            break
+        per_prompt = len(sample) / len(sample.drawn)
+        wanted = max(1, min(len(sample.drawn), round((max_tokens - len(sample)) / per_prompt + 0.5)))
+        if len(sample) == before:  # cannot be: every prompt emits a token
+            break
+    diagnosis = explain(sample, found, sampling) if found.alarm else ()
+    return Verdict("lossless", _metrics(sample, found), _evidence(sample, found), diagnosis)
+
+
+def _refuse(sampling: SamplingParams, num_prompts: int, max_tokens: int, false_alarm: float) -> None:
+    if sampling.greedy:
+        msg = "temperature=0 draws nothing: both sides are greedy; give a temperature above 0, or use assert_equivalent"
+        raise OptionError(msg)
+    ranges = {"num_prompts": (num_prompts, num_prompts >= 1), "max_tokens": (max_tokens, max_tokens >= 1)}
+    ranges["false_alarm"] = (false_alarm, 0 < false_alarm < 1)
+    for name, (value, fits) in ranges.items():
+        if not fits:
+            msg = f"{name}={value} is out of range"
+            raise OptionError(msg)
+
+
+def _open_draft(candidate: Engine) -> Engine | None:
+    """The candidate's draft model, where it has one and the session can open it."""
+    context = getattr(candidate, "context", None)
+    draft = candidate.draft
+    if draft is None or context is None or context.open is None:
+        return None
+    return context.open(draft)
+
+
+def _metrics(sample: Sample, found: Found) -> dict[str, Metric]:
+    tokens, limit = len(sample), found.tokens.threshold
+    divergences = [kl_divergence(item.scored, item.generation.logprobs) for item in sample.drawn]
+    metrics = {
+        "log_wealth": Metric(Estimate.exact(found.peak, tokens), Tolerance(at_most=limit), "nats"),
+        "violations": Metric(Estimate.exact(found.tokens.violations, tokens), Tolerance(at_most=0), "tokens"),
+        "uncertain": Metric(Estimate.exact(found.tokens.uncertain, tokens), unit="tokens"),
+        "tokens": Metric(Estimate.exact(tokens, len(sample.drawn)), unit="tokens"),
+        "logits_kl": Metric(cluster_mean(divergences), unit="nats/token"),
+    }
+    if found.tokens_to_alarm is not None:
+        metrics["tokens_to_alarm"] = Metric(Estimate.exact(found.tokens_to_alarm, tokens), unit="tokens")
+    drafted = sum(item.generation.drafted_tokens for item in sample.drawn)
+    if found.acceptance is not None:
+        metrics["acceptance_rate"] = Metric(found.acceptance.observed, unit="share")
+        metrics["expected_acceptance"] = Metric(Estimate.exact(found.acceptance.expected, drafted), unit="share")
+        metrics["acceptance_p_value"] = Metric(Estimate.exact(found.acceptance.p_value, drafted))
+        metrics["excess_acceptance"] = Metric(Estimate.exact(found.excess, drafted), unit="nats")
+    elif drafted:
+        accepted = sum(item.generation.accepted_tokens for item in sample.drawn)
+        metrics["acceptance_rate"] = Metric(Estimate.exact(accepted / drafted, drafted), unit="share")
+    return metrics
+
+
+def _evidence(sample: Sample, found: Found) -> str:
+    line = f"{len(sample):,} tokens, evidence {found.peak:.1f} of {found.tokens.threshold:.1f}"
+    if found.tokens.violations:
+        line += f", {found.tokens.violations} outside the support"
+    if found.acceptance is not None:
+        line += f", accepted {found.acceptance.observed.point:.0%} (expected {found.acceptance.expected:.0%}"
+        line += ": slower than lossless verification has to be)" if sample.too_seldom(found) else ")"
+    else:
+        drafted = sum(item.generation.drafted_tokens for item in sample.drawn)
+        accepted = sum(item.generation.accepted_tokens for item in sample.drawn)
+        line += f", accepted {accepted / drafted:.0%}" if drafted else ""
+    return line

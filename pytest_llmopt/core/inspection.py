@@ -1,0 +1,118 @@
+"""What a loaded engine is made of and what it runs, seen on the real objects; and what an optimization claims of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_llmopt.core.engine import Generation
+    from pytest_llmopt.core.logprobs import FloatArray
+    from pytest_llmopt.core.verdict import Metric
+
+
+@dataclass(frozen=True)
+class Projection:
+    """One matrix product of the model, packed or not; its bias is left out."""
+
+    name: str
+    kind: str
+    """Class of the module and of its weight, such as `Linear4bit[Params4bit]`."""
+    weight_bytes: int
+    """Held by its live tensors, scales and codes included."""
+    parameters: int
+    """What it stands for: inputs times outputs."""
+    is_head: bool = False
+    """Whether it is the output embedding, which most methods leave as it is."""
+
+    @property
+    def bytes_per_parameter(self) -> float:
+        """Bytes held for each weight that it stands for."""
+        return self.weight_bytes / self.parameters
+
+
+@dataclass(frozen=True)
+class CacheInUse:
+    """The KV cache object that the model was handed in a decode step."""
+
+    kind: str
+    """Its class, such as `StaticCache`."""
+    layers: Mapping[str, int]
+    """Classes of its layers, with how many there are."""
+    fixed_layers: int
+    """Layers whose buffers kept their length from one decode step to the next."""
+    length: int | None
+    """The tokens that it was allocated for, or None where it grows."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What an engine runs, measured during a short `generate` of its own. Missing figures are None, never zero."""
+
+    modules: Mapping[str, int] = field(default_factory=dict)
+    """Classes of the model's modules, with how many there are."""
+    projections: tuple[Projection, ...] = ()
+    attention: str | None = None
+    """The attention implementation that the configuration names."""
+    attention_calls: Mapping[str, int] | None = None
+    """The implementations that were really called, by the name they are registered under, with how often."""
+    cache: CacheInUse | None = None
+    max_batch: int | None = None
+    """The most prompts that it decodes together, or None where there is no limit."""
+    sliding_window: int | None = None
+    """The smallest attention window of its layers, in tokens."""
+
+    @property
+    def body(self) -> tuple[Projection, ...]:
+        """The matrix products other than the output embedding: what a quantizer replaces."""
+        return tuple(item for item in self.projections if not item.is_head)
+
+
+@dataclass(frozen=True, eq=False)
+class Use:
+    """Everything that was seen of a candidate at work, for its optimizations to make claims about."""
+
+    inspection: Inspection
+    reference: Inspection
+    generations: Sequence[Generation]
+    """Of the first of two equal calls."""
+    compilations: int
+    """Graphs compiled for it so far."""
+    recompilations: int
+    """Of these, in the second of two equal calls."""
+    divergence: FloatArray
+    """KL(reference || candidate) at every emitted token, in nats."""
+    dtype: str
+
+    @property
+    def drafted_tokens(self) -> int:
+        """Tokens that a draft proposed."""
+        return sum(item.drafted_tokens for item in self.generations)
+
+    @property
+    def accepted_tokens(self) -> int:
+        """Proposed tokens that were accepted."""
+        return sum(item.accepted_tokens for item in self.generations)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One thing that must be true of the loaded engine if an optimization is in effect."""
+
+    name: str
+    """Of the metric, such as `drafted_tokens`."""
+    metric: Metric
+    """With the tolerance that the claim sets."""
+    otherwise: str
+    """What is the matter when it is not true."""
+
+
+@runtime_checkable
+class Claims(Protocol):
+    """An optimization that says how one can see that it is in effect."""
+
+    def claims(self, use: Use) -> Sequence[Claim]:
+        """What must be true of the candidate, as seen at work."""
+        ...

@@ -1,0 +1,1 @@
+"""One file, one metamorphic relation: something that must not matter to what a model says. The file name is its name."""
