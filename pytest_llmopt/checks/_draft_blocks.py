@@ -36,9 +36,9 @@ class DraftBlocks:
     after_rejection: BoolArray
     """Whether the pass before it ended with a rejected proposal: `[tokens]`."""
     accepted: BoolArray
-    """Whether it is an accepted proposal. An end-of-sequence token never counts, since engines cut there: `[tokens]`."""
+    """Whether it is an accepted proposal; an end-of-sequence token never counts, as engines cut there: `[tokens]`."""
     examined: BoolArray
-    """Whether a proposal waited for it whose fate is known: not so at the very last token that was asked for."""
+    """Whether a proposal waited for it whose fate is known: not so at the last token that was asked for: `[tokens]`."""
 
     @classmethod
     def of(cls, generation: Generation, eos_token_ids: frozenset[int], max_new_tokens: int) -> DraftBlocks:

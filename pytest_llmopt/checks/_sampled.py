@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_llmopt.core.engine import Engine, Generation, SamplingParams
-    from pytest_llmopt.core.logprobs import BoolArray, FloatArray
+    from pytest_llmopt.core.logprobs import BoolArray, FloatArray, IntArray
     from pytest_llmopt.core.prompts import Prompt
 
 ACCEPTANCE_SHARE = 0.25
@@ -52,6 +52,13 @@ class Drawn:
     drafts: tuple[TopLogprobs, ...]
     """The draft's warped log-probabilities by reading; empty where there is no draft."""
     blocks: DraftBlocks
+    overlaps: FloatArray
+    """Probability that lossless verification accepts a proposal, unless it ends the text: `[readings, tokens]`."""
+
+    @property
+    def favorite(self) -> FloatArray:
+        """The target's probability of the draft's favorite: `[tokens]`."""
+        return np.exp(_known(self.target.logprobs, self.drafts[0].top_ids[:, :1]))[:, 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +118,8 @@ class Sample:
         for prompt, generation, score, draft in zip(prompts, generations, scored, drafts, strict=True):
             target = warp(score, sampling, tie_margin=self.rates.tie_margin)
             blocks = DraftBlocks.of(generation, ends, sampling.max_new_tokens)
-            self.drawn.append(Drawn(prompt.id, generation, score, target, draft, blocks))
+            overlaps = _overlaps(target.logprobs, draft, ends)
+            self.drawn.append(Drawn(prompt.id, generation, score, target, draft, blocks, overlaps))
 
     def _readings(self, scored: Sequence[TopLogprobs], sampling: SamplingParams) -> Sequence[tuple[TopLogprobs, ...]]:
         unfiltered = (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p) == (1.0, 0, 1.0, 0.0)
@@ -143,9 +151,9 @@ class Sample:
         examined, accepted = self._joined("examined"), self._joined("accepted")
         if self.draft is None or not examined.any():
             return Found(tokens.log_wealth, tokens, 0.0, None, reading)
-        bounds = self._overlaps()[:, examined]
+        bounds = self._overlaps[:, examined]
         # An engine may also propose the draft's favorite, and verify it as the certain proposal that it is.
-        most = np.max([*bounds, self._favorite()[examined]], axis=0)
+        most = np.max([*bounds, np.concatenate([item.favorite for item in self.drawn])[examined]], axis=0)
         won = excess_acceptance(most, accepted[examined], floor_kl=self.rates.floor_kl)
         path = np.concatenate([[0.0], won])[np.cumsum(examined)]
         log_wealth = np.logaddexp(
@@ -160,12 +168,16 @@ class Sample:
         if found.acceptance is None:
             return False
         examined, accepted = self._joined("examined"), self._joined("accepted")
-        checks = [acceptance_identity(bound, accepted[examined]) for bound in self._overlaps()[:, examined]]
+        checks = [acceptance_identity(bound, accepted[examined]) for bound in self._overlaps[:, examined]]
         return all(item.observed.point < item.expected and item.p_value < self.rates.false_alarm for item in checks)
 
     def proposed(self) -> BoolArray:
         """Where a proposal waited for the token: `[tokens]`."""
         return self._joined("proposed")
+
+    @property
+    def _overlaps(self) -> FloatArray:
+        return np.concatenate([item.overlaps for item in self.drawn], axis=1)
 
     def _joined(self, name: str) -> BoolArray:
         return np.concatenate([getattr(item.blocks, name) for item in self.drawn])
@@ -177,35 +189,25 @@ class Sample:
         target = TopLogprobs.concatenate([item.target.logprobs for item in self.drawn])
         accepted = self._joined("accepted")
         fits = []
-        for reading, overlap in enumerate(self._overlaps()):
+        for reading, overlap in enumerate(self._overlaps):
             draft = np.concatenate([item.drafts[reading].token_logprobs for item in self.drawn])
             with np.errstate(divide="ignore", invalid="ignore"):
                 law = np.minimum(target.token_logprobs, draft) - np.log(overlap)
             fits.append(float(np.nan_to_num(np.maximum(law[accepted], -30.0)).sum()))
         return int(np.argmax(fits))
 
-    def _overlaps(self) -> FloatArray:
-        """Sum of min(p, q) over the tokens that do not end the text: `[readings, tokens]`."""
-        ends = np.array(sorted(self.candidate.eos_token_ids), int)
-        rows = []
-        for item in self.drawn:
-            p, ids = item.target.logprobs, np.broadcast_to(ends, (len(item.scored), len(ends)))
-            p = replace(p, vocab_size=max(p.vocab_size, *(draft.vocab_size for draft in item.drafts)))
-            shares = []
-            for draft in item.drafts:
-                q = replace(draft, vocab_size=p.vocab_size)
-                ending = np.exp(np.minimum(_known(p, ids), _known(q, ids))).sum(axis=1)
-                shares.append(expected_acceptance(p, q) - ending)
-            rows.append(np.stack(shares))
-        return np.concatenate(rows, axis=1)
 
-    def _favorite(self) -> FloatArray:
-        """The target's probability of the draft's favorite: `[tokens]`."""
-        parts = [np.exp(_known(item.target.logprobs, item.drafts[0].top_ids[:, :1]))[:, 0] for item in self.drawn]
-        return np.concatenate(parts)
+def _overlaps(target: TopLogprobs, drafts: Sequence[TopLogprobs], ends: frozenset[int]) -> FloatArray:
+    """Sum of min(p, q) over the tokens that do not end the text, by reading: `[readings, tokens]`."""
+    ids = np.broadcast_to(np.array(sorted(ends), int), (len(target), len(ends)))
+    shares = [
+        expected_acceptance(target, draft) - np.exp(np.minimum(_known(target, ids), _known(draft, ids))).sum(axis=1)
+        for draft in drafts
+    ]
+    return np.stack(shares) if shares else np.empty((0, len(target)))
 
 
-def _known(logprobs: TopLogprobs, ids: np.ndarray[tuple[int, ...], np.dtype[np.integer]]) -> FloatArray:
+def _known(logprobs: TopLogprobs, ids: IntArray) -> FloatArray:
     """Log-probabilities of given tokens, minus infinity where they are not known."""
     found = logprobs.lookup(ids)
     return np.where(np.isnan(found), -np.inf, found)

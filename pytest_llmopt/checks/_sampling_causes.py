@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from pytest_llmopt.statistics.sampling_laws import likeliest_laws
 from pytest_llmopt.statistics.warping import warp
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pytest_llmopt.checks._sampled import Found, Sample
     from pytest_llmopt.core.engine import SamplingParams
     from pytest_llmopt.core.logprobs import FloatArray
@@ -29,7 +31,7 @@ MEANINGS = {
     "draft_top1": "the draft's most probable token comes too often or too seldom",
 }
 REUSED = frozenset({"pit_lag1", "drawn_before"})
-FILTERS = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
+FILTERS: Mapping[str, Any] = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
 CONVINCING = 5.0
 """Nats by which a fault must explain the tokens better than lossless sampling, to be named."""
 
@@ -38,8 +40,7 @@ def explain(sample: Sample, found: Found, sampling: SamplingParams) -> tuple[str
     """Lines for the failure message."""
     statistic = max(found.tokens.by_statistic, key=lambda name: found.tokens.by_statistic[name])
     lines = [
-        f"alarm after {found.tokens_to_alarm:,} of {len(sample):,} tokens; lossless sampling ever alarms "
-        f"with probability {sample.rates.false_alarm:g} at most",
+        f"alarm after {found.tokens_to_alarm:,} of {len(sample):,} tokens (false alarms: {sample.rates.false_alarm:g})",
         f"most evidence  {statistic} {found.tokens.by_statistic[statistic]:.1f} nats: {MEANINGS[statistic]}",
         "by stratum     " + ", ".join(f"{name} {value:.1f}" for name, value in _highest(found.tokens.by_stratum)),
     ]
@@ -57,8 +58,8 @@ def explain(sample: Sample, found: Found, sampling: SamplingParams) -> tuple[str
     return (*lines, *_worst(sample, gains))
 
 
-def _highest(values: dict[str, float] | object, count: int = 3) -> list[tuple[str, float]]:
-    return sorted(dict(values).items(), key=lambda item: -item[1])[:count]  # type: ignore[call-overload]
+def _highest(values: Mapping[str, float], count: int = 3) -> list[tuple[str, float]]:
+    return sorted(values.items(), key=lambda item: -item[1])[:count]
 
 
 def _causes(sample: Sample, found: Found, sampling: SamplingParams) -> tuple[list[str], FloatArray]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_llmopt.checks._limits import shape_limits
 from pytest_llmopt.checks._relations import broken, run, subject_of, timed
-from pytest_llmopt.checks.equivalent import LIMITS
 from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance, Verdict
 
@@ -35,7 +35,7 @@ def invariant(
     *,
     relations: Sequence[str] | None = None,
     num_prompts: int = 3,
-    max_new_tokens: int = 10,
+    max_new_tokens: int = 8,
     limits: Limits | None = None,
 ) -> Verdict:
     """A verdict on whether what must not matter does not matter to the candidate.
@@ -50,7 +50,7 @@ def invariant(
         relations: names of relations; None tries all that are registered.
         num_prompts: how many prompts to decode.
         max_new_tokens: tokens to decode after each of them.
-        limits: what other shapes may change; the default belongs to the dtype. Its tie margin is not used.
+        limits: what other shapes may change; the default belongs to the dtype, or to that of rounded activations. Its tie margin is not used.
 
     Raises:
         UnknownNameError: a relation has another name.
@@ -58,7 +58,7 @@ def invariant(
     registry = Registry("relations", "relation")
     names = registry.names() if relations is None else tuple(relations)
     chosen = {name: registry.load(name) for name in sorted(names, key=lambda name: (name != FIRST, name))}
-    limits = limits or LIMITS[candidate.dtype]
+    limits = limits or shape_limits(candidate)
     with timed(candidate):
         subject = subject_of(
             candidate, prompts, num_prompts=num_prompts, max_new_tokens=max_new_tokens, asked=relations is not None

@@ -116,7 +116,10 @@ def _refuse(sampling: SamplingParams, num_prompts: int, max_tokens: int, false_a
     if sampling.greedy:
         msg = "temperature=0 draws nothing: both sides are greedy; give a temperature above 0, or use assert_equivalent"
         raise OptionError(msg)
-    ranges = {"num_prompts": (num_prompts, num_prompts >= 1), "max_tokens": (max_tokens, max_tokens >= 1)}
+    ranges: dict[str, tuple[float, bool]] = {
+        "num_prompts": (num_prompts, num_prompts >= 1),
+        "max_tokens": (max_tokens, max_tokens >= 1),
+    }
     ranges["false_alarm"] = (false_alarm, 0 < false_alarm < 1)
     for name, (value, fits) in ranges.items():
         if not fits:

@@ -15,7 +15,8 @@ __all__ = ["batch_mates"]
 
 CONTEXTS = (9, 14, 9, 5, 17, 11, 3, 20, 7)
 """Lengths of the prompts, of which the first n are decoded together: ragged, with two of the same length."""
-TOKENS = 3
+TOKENS = 2
+"""One of prefill, one of decode."""
 
 
 def batch_mates(subject: Subject) -> Iterator[Pair]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["padding"]
 
-CONTEXT, TOKENS = 5, 5
+CONTEXT, TOKENS = 5, 3
 WIDTHS = (6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 97, 129)
 """Padded lengths around multiples of the block sizes of kernels; some break at one more than a multiple of 32."""
 

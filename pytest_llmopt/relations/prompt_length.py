@@ -14,31 +14,32 @@ if TYPE_CHECKING:
 __all__ = ["prompt_length"]
 
 BLOCKS = (8, 16, 32, 64, 128)
-FIRST, TOKENS = 2, 3
+SHIFTS = (0, 1, 2)
+"""From one less than a block to one more."""
+TOKENS = 3
 
 
 def prompt_length(subject: Subject) -> Iterator[Pair]:
     """Prefill and decode agree: it does not matter where a text is cut, at blocks of kernels or the sliding window."""
-    cuts = sorted(_cuts(subject.inspection.sliding_window, _room(subject)))
-    if not cuts:
+    window = subject.inspection.sliding_window
+    blocks = sorted({*BLOCKS, *((window, 2 * window) if window else ())})
+    room = min(len(subject.text), subject.engine.max_length or len(subject.text)) - TOKENS - max(SHIFTS)
+    fitting = [block for block in blocks if 1 < block <= room]
+    if not fitting:
         msg = f"there is room for {subject.engine.max_length} tokens only"
         raise NotApplicableError(msg)
-    # The whole text through the decode path, token by token: every cut has a part of it to compare with.
-    whole = subject.part(0, FIRST, cuts[-1] + TOKENS - FIRST)
-    (base,) = subject.engine.force([whole])
-    for cut in cuts:
-        part = subject.part(0, cut, TOKENS)
+    for block in fitting:
+        yield from _around(subject, block)
+
+
+def _around(subject: Subject, block: int) -> Iterator[Pair]:
+    """The same tokens three times: decoded across the block's end, and with that end in the prompt."""
+    first = block - 1
+    (base,) = subject.engine.force([subject.part(0, first, TOKENS + max(SHIFTS))])
+    for shift in SHIFTS[1:]:
+        part = subject.part(0, first + shift, TOKENS)
         (changed,) = subject.engine.force([part])
-        evidence = base.logprobs[cut - FIRST : cut - FIRST + TOKENS]
-        yield Pair(f"the prompt cut at {cut} tokens", "text", part, evidence, changed.logprobs)
-
-
-def _room(subject: Subject) -> int:
-    return min(len(subject.text), subject.engine.max_length or len(subject.text)) - TOKENS
-
-
-def _cuts(window: int | None, room: int) -> set[int]:
-    """One less, as much and one more than each block and the window; twice the window too."""
-    around = {*BLOCKS, *((window, 2 * window) if window else ())}
-    cuts = {middle + shift for middle in around for shift in (-1, 0, 1)}
-    return {cut for cut in cuts if FIRST < cut <= room}
+        evidence = base.logprobs[shift : shift + TOKENS]
+        yield Pair(
+            f"the prompt cut at {first + shift} tokens instead of {first}", "text", part, evidence, changed.logprobs
+        )

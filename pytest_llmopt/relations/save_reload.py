@@ -22,16 +22,28 @@ __all__ = ["save_reload"]
 
 
 def save_reload(subject: Subject) -> Iterator[Pair]:
-    """What is saved after use is what was running."""
+    """What is saved after use is what was running, and saving changes nothing in what runs on."""
     if subject.reopen is None or not isinstance(subject.engine, Saves):
         msg = "its engine cannot save a model" if subject.reopen else "nothing here can load it again"
         raise NotApplicableError(msg)
     refuse_large(subject, "save_reload")
+    if subject.engine.draft is not None:
+        msg = "its draft stays where it is: save and compare the target without one"
+        raise NotApplicableError(msg)
+    variant = subject.engine.variant
     with tempfile.TemporaryDirectory(prefix="llmopt-") as name:
+        # A copy of its own: where saving does harm, no later test shall suffer from it.
+        with closing(subject.reopen(variant)) as engine:
+            subject.again("loaded for saving", engine)
+            try:
+                engine.save(Path(name))  # type: ignore[attr-defined] - of the same class as the one that was asked
+            except RequestError as error:
+                raise NotApplicableError(str(error)) from None
+            running = subject.again("the same engine after it was saved", engine)
+        yield from running
         try:
-            subject.engine.save(Path(name))
-            engine = subject.reopen(dataclasses.replace(subject.engine.variant, model=name))
-        except (RequestError, RequirementMissingError) as error:
+            saved = subject.reopen(dataclasses.replace(variant, model=name))
+        except RequirementMissingError as error:
             raise NotApplicableError(str(error)) from None
-        with closing(engine):
-            yield from subject.again("saved and loaded from there", engine)
+        with closing(saved):
+            yield from subject.again("loaded from what was saved", saved)

@@ -36,7 +36,7 @@ def test_markers_are_real_marks_that_select(project):
     result.stdout.fnmatch_lines(["*gpu: needs a CUDA device (this machine: none)*", "*needs 2 CUDA devices*"])
 
 
-@pytest.mark.parametrize("required", ["gpu", "all", "nothing,gpu"])
+@pytest.mark.parametrize("required", ["gpu", "all", "draft,gpu"])
 def test_a_required_requirement_fails_instead_of_skipping(project, required):
     project.makepyfile("""
         from pytest_llmopt import llmopt
@@ -49,6 +49,18 @@ def test_a_required_requirement_fails_instead_of_skipping(project, required):
     result.stdout.fnmatch_lines(
         ["*required by --llmopt-require gpu: needs a CUDA device*"] if required != "all" else []
     )
+
+
+def test_a_misspelled_requirement_is_refused_since_it_would_let_a_gate_pass_by_skipping(project):
+    project.makepyfile("""
+        from pytest_llmopt import llmopt
+
+        @llmopt.gpu
+        def test_it(): pass
+    """)
+    result = project.runpytest_inprocess("--llmopt-require", "gpuu")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "unknown --llmopt-require 'gpuu'; did you mean 'gpu'?" in "\n".join(result.outlines + result.errlines)
 
 
 def test_the_requirement_of_an_optimization_is_named_with_the_way_to_get_it(project, records):

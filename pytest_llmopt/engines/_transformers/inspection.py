@@ -68,8 +68,8 @@ class _Seen:
 
     attention: Counter[str] = field(default_factory=Counter)
     cache: CacheInUse | None = None
-    lengths: dict[int, int] = field(default_factory=dict)
-    """By layer, the length of its buffers after the step before."""
+    keys: dict[int, Any] = field(default_factory=dict)
+    """By layer, its buffer after the step before; held, so that no other can take its address."""
 
 
 @contextmanager
@@ -82,15 +82,15 @@ def _watching_cache(model: Any, seen: _Seen) -> Iterator[None]:
         if cache is None:
             return
         layers = getattr(cache, "layers", [])
-        lengths = {place: int(layer.keys.shape[-2]) for place, layer in enumerate(layers) if _has_keys(layer)}
+        keys = {place: layer.keys for place, layer in enumerate(layers) if _has_keys(layer)}
         # Told by the buffers, not by the class: a cache that grows under the name of a static one is no static one.
-        fixed = [place for place, length in lengths.items() if seen.lengths.get(place) == length]
-        seen.lengths = lengths
+        fixed = [tensor for place, tensor in keys.items() if seen.keys.get(place) is tensor]
+        seen.keys = keys
         seen.cache = CacheInUse(
             type(cache).__name__,
             Counter(type(layer).__name__ for layer in layers),
             len(fixed),
-            max(lengths.values()) if fixed and len(fixed) == len(layers) else None,
+            max(int(tensor.shape[-2]) for tensor in fixed) if fixed and len(fixed) == len(layers) else None,
         )
 
     handle = model.register_forward_hook(look, with_kwargs=True)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pytest_llmopt.core.errors import CombinationError, OptionError, RequirementMissingError
 from pytest_llmopt.core.loading import locate
 from pytest_llmopt.core.optimization import LoadPlan, Promise
+from pytest_llmopt.optimizations.decoding._claims import accepted_claim, drafted_claim
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from pytest_llmopt.core.inspection import Claim, Use
     from pytest_llmopt.core.requirements import Requirement
 
 __all__ = ["Assisted"]
@@ -48,6 +50,10 @@ class Assisted:
     def conflicts(self) -> Mapping[str, str]:
         """One kind of speculation at a time."""
         return {"decoding.prompt_lookup": "a step takes its drafts from one source"}
+
+    def claims(self, use: Use) -> Sequence[Claim]:
+        """The draft was consulted, and some of what it proposed was accepted."""
+        return [drafted_claim(use), accepted_claim(use)]
 
     def for_transformers(self, plan: LoadPlan) -> None:
         """Load the draft once the target is there, and hand it to every `generate` call.

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_llmopt.core.optimization import LoadPlan, Promise, one_of
+from pytest_llmopt.optimizations.decoding._claims import compiled_claims
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from pytest_llmopt.core.inspection import Claim, Use
     from pytest_llmopt.core.requirements import Requirement
 
 __all__ = ["Compiled"]
@@ -42,6 +44,10 @@ class Compiled:
     def conflicts(self) -> Mapping[str, str]:
         """Nothing."""
         return {}
+
+    def claims(self, use: Use) -> Sequence[Claim]:
+        """Graphs were compiled, and none when warm."""
+        return compiled_claims(use)
 
     def for_transformers(self, plan: LoadPlan) -> None:
         """Replace the forward of the loaded model."""

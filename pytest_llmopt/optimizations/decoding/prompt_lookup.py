@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import LoadPlan, Promise
+from pytest_llmopt.optimizations.decoding._claims import drafted_claim
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from pytest_llmopt.core.inspection import Claim, Use
     from pytest_llmopt.core.requirements import Requirement
 
 __all__ = ["PromptLookup"]
@@ -42,6 +44,10 @@ class PromptLookup:
     def conflicts(self) -> Mapping[str, str]:
         """One kind of speculation at a time."""
         return {"decoding.assisted": "a step takes its drafts from one source"}
+
+    def claims(self, use: Use) -> Sequence[Claim]:
+        """Drafts were proposed; whether the text repeats itself is not for it to promise."""
+        return [drafted_claim(use)]
 
     def for_transformers(self, plan: LoadPlan) -> None:
         """Ask every `generate` call for it."""

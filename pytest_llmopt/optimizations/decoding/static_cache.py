@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_llmopt.core.errors import OptionError
+from pytest_llmopt.core.inspection import Claim
 from pytest_llmopt.core.optimization import LoadPlan, Promise
+from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
+from pytest_llmopt.optimizations.decoding._claims import compiled_claims
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from pytest_llmopt.core.inspection import Use
     from pytest_llmopt.core.requirements import Requirement
 
 __all__ = ["StaticCache"]
@@ -52,6 +56,30 @@ class StaticCache:
         rewinds = "speculation rewinds the cache, and Transformers does not rewind a static one"
         conflicts = {"decoding.assisted": rewinds, "decoding.prompt_lookup": rewinds}
         return conflicts | ({"decoding.compiled": "the decode step is compiled already"} if self.compile else {})
+
+    def claims(self, use: Use) -> Sequence[Claim]:
+        """The cache in use is static, of the length asked for, and the decode step compiled if it should be."""
+        cache = use.inspection.cache
+        layers = sum(cache.layers.values()) if cache is not None else 0
+        fixed = cache.fixed_layers if cache is not None else 0
+        kind = cache.kind if cache is not None else "none"
+        claims = [
+            Claim(
+                "fixed_layers",
+                Metric(Estimate.exact(fixed / max(1, layers), layers), Tolerance(at_least=1), "share"),
+                f"the cache in use, {kind}, grows with the tokens in {layers - fixed} of {layers} layers",
+            )
+        ]
+        if self.max_cache_len is not None:
+            length = cache.length if cache is not None and cache.length is not None else 0
+            claims.append(
+                Claim(
+                    "cache_length",
+                    Metric(Estimate.exact(length), Tolerance(self.max_cache_len, self.max_cache_len), "tokens"),
+                    f"it was allocated for another length than max_cache_len={self.max_cache_len}",
+                )
+            )
+        return [*claims, *(compiled_claims(use) if self.compile else ())]
 
     def for_transformers(self, plan: LoadPlan) -> None:
         """Ask `generate` for a static cache, or hand it one of a given length."""

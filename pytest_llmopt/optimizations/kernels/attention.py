@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_llmopt.core.errors import RequirementMissingError
+from pytest_llmopt.core.inspection import Claim
 from pytest_llmopt.core.optimization import LoadPlan, Promise
 from pytest_llmopt.core.requirements import Cuda, Package, Requirement
+from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from pytest_llmopt.core.inspection import Use
 
 __all__ = ["Attention"]
 
@@ -44,6 +48,28 @@ class Attention:
     def conflicts(self) -> Mapping[str, str]:
         """Nothing: it cannot be stacked with itself anyway."""
         return {}
+
+    def claims(self, use: Use) -> Sequence[Claim]:
+        """The configuration names it, and every call of a layer went to it."""
+        seen, calls = use.inspection.attention, use.inspection.attention_calls or {}
+        total = sum(calls.values())
+        others = ", ".join(name for name in calls if name != self.implementation)
+        return [
+            Claim(
+                "configured",
+                Metric(Estimate.exact(float(seen == self.implementation)), Tolerance(at_least=1)),
+                f"the configuration names {seen}, not {self.implementation}",
+            ),
+            Claim(
+                "called",
+                Metric(
+                    Estimate.exact(calls.get(self.implementation, 0) / max(1, total), total),
+                    Tolerance(at_least=1),
+                    "share",
+                ),
+                f"layers call {others or 'no registered kernel'} instead of {self.implementation}",
+            ),
+        ]
 
     def for_transformers(self, plan: LoadPlan) -> None:
         """Load the model with it.

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, Promise, one_of
 from pytest_llmopt.core.requirements import Package, Requirement
+from pytest_llmopt.optimizations.quantization._claims import weight_claims
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from pytest_llmopt.core.inspection import Claim, Use
 
 __all__ = ["BitsAndBytes"]
 
@@ -56,6 +59,17 @@ class BitsAndBytes:
         if self.quant_type == "nf4":
             return AccuracyLimits(0.05, 0.90, 1.05, "QLoRA, arXiv:2305.14314, table 4: nf4 within 0.2 of perplexity")
         return AccuracyLimits(0.10, 0.86, 1.10, "QLoRA, arXiv:2305.14314, table 4: fp4 twice the loss of nf4")
+
+    @property
+    def activations(self) -> str | None:
+        """What activations are rounded to while it runs: int8 at 8 bits, nothing at 4."""
+        return "int8" if self.bits == 8 else None  # noqa: PLR2004 - bits
+
+    def claims(self, use: Use) -> Sequence[Claim]:
+        """Half a byte a weight and a scale for every 64, or a byte a weight."""
+        if self.bits == 8:  # noqa: PLR2004 - bits
+            return weight_claims(use, 1.0)
+        return weight_claims(use, 0.516 if self.double_quant else 0.5625)
 
     def for_transformers(self, plan: LoadPlan) -> None:
         """Quantize while loading."""

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, Promise, one_of
 from pytest_llmopt.core.requirements import Package, Requirement
+from pytest_llmopt.optimizations.quantization._claims import weight_claims
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from pytest_llmopt.core.inspection import Claim, Use
 
 __all__ = ["TorchAo"]
 
@@ -45,6 +48,15 @@ class TorchAo:
     def accuracy_limits(self) -> AccuracyLimits:
         """8 bits stay close to the original."""
         return AccuracyLimits(0.002, 0.97, 1.01, "torchao quantization README: int8 within noise of bf16 on wikitext")
+
+    @property
+    def activations(self) -> str | None:
+        """What activations are rounded to while it runs."""
+        return "int8" if self.scheme == "int8_dynamic_activation" else None
+
+    def claims(self, use: Use) -> Sequence[Claim]:
+        """A byte a weight, and a scale for each output channel."""
+        return weight_claims(use, 1.0)
 
     def for_transformers(self, plan: LoadPlan) -> None:
         """Quantize while loading."""

@@ -1,0 +1,22 @@
+"""What other shapes and other orders of summation may change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_llmopt.checks.equivalent import LIMITS
+
+if TYPE_CHECKING:
+    from pytest_llmopt.checks.equivalent import Limits
+    from pytest_llmopt.core.engine import Engine
+
+ROUNDED_LIKE = {"int8": "bfloat16", "int4": "bfloat16", "fp8": "bfloat16"}
+"""Activations that are rounded to these while the model runs turn a rounding of 1e-7 into a step of their grid, as often
+as one falls beside the middle between two: bitsandbytes' int8 in float32 moves by a mean KL of 5e-5, at worst 4e-4."""
+
+
+def shape_limits(candidate: Engine) -> Limits:
+    """The limits of its dtype, or of the coarser one that its optimizations round activations to (`activations`)."""
+    stated = [getattr(item.options, "activations", None) for item in candidate.variant.optimizations]
+    dtypes = [candidate.dtype, *(ROUNDED_LIKE.get(dtype, dtype) for dtype in stated if dtype)]
+    return max((LIMITS[dtype] for dtype in dtypes), key=lambda limits: limits.mean_kl)

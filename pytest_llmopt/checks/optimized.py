@@ -1,0 +1,114 @@
+"""Too good is a failure too: every optimization of the candidate must really be in effect.
+
+A "quantized" model at the noise floor was not quantized; a draft that is never asked cannot be wrong. What must be true of
+the loaded engine is for each optimization to say (`claims`); here it is only seen and judged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_llmopt.core.engine import SamplingParams
+from pytest_llmopt.core.inspection import Claims, Use
+from pytest_llmopt.core.prompts import PromptSet
+from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
+from pytest_llmopt.statistics.divergence import kl_divergence
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.inspection import Claim
+
+__all__ = ["optimized"]
+
+CONTEXT_TOKENS = 48
+"""The end of each prompt that is used."""
+UNKNOWN = Metric(Estimate(0.5, 0.0, 1.0, 0), Tolerance(at_least=1), "share")
+"""Of an optimization that states no claims: it may be in effect, and it may not."""
+
+
+def optimized(
+    candidate: Engine, reference: Engine, prompts: object, *, num_prompts: int = 3, max_new_tokens: int = 16
+) -> Verdict:
+    """A verdict on whether every optimization of the candidate is really in effect, by what each says of itself.
+
+    INCONCLUSIVE where one states no claims, or where the candidate has no optimization.
+
+    Args:
+        candidate: the optimized side; decodes the prompts twice.
+        reference: the side without them; scores what was decoded and is inspected too.
+        prompts: texts, token ids or a prompt set; the end of the first `num_prompts` is used.
+        num_prompts: how many prompts to use.
+        max_new_tokens: tokens to decode after each of them.
+    """
+    use = _observe(candidate, reference, PromptSet.of(prompts).take(num_prompts), max_new_tokens)
+    metrics: dict[str, Metric] = {}
+    untrue: list[Claim] = []
+    silent = []
+    for item in candidate.variant.optimizations:
+        if not isinstance(item.options, Claims):
+            silent.append(item.short_name)
+            metrics[f"{item.short_name}.in_effect"] = UNKNOWN
+            continue
+        for claim in item.options.claims(use):
+            metrics[f"{item.short_name}.{claim.name}"] = claim.metric
+            if claim.metric.status is not Status.PASS:
+                untrue.append(claim)
+    return Verdict("optimized", metrics, _evidence(metrics, silent), _diagnosis(use, untrue, silent))
+
+
+def _observe(candidate: Engine, reference: Engine, prompts: PromptSet, max_new_tokens: int) -> Use:
+    limit = candidate.max_length
+    room = CONTEXT_TOKENS if limit is None else max(1, min(CONTEXT_TOKENS, (limit - max_new_tokens) // 2))
+    contexts = [prompt.encode(candidate)[-room:] for prompt in prompts]
+    # What is written twice is sure to offer looked-up drafts.
+    contexts.append((contexts[0] * 2)[:room] if len(contexts[0]) < room else contexts[0][: room // 2] * 2)
+    sampling = SamplingParams(max_new_tokens=max_new_tokens)
+    generations = candidate.generate(contexts, sampling)
+    compiled = candidate.compilations()
+    candidate.generate(contexts, sampling)
+    scored = reference.score([item.continuation for item in generations])
+    divergences = [kl_divergence(theirs, own.logprobs) for theirs, own in zip(scored, generations, strict=True)]
+    return Use(
+        inspection=candidate.inspect(),
+        reference=reference.inspect(),
+        generations=generations,
+        compilations=compiled,
+        recompilations=candidate.compilations() - compiled,
+        divergence=np.concatenate(divergences),
+        dtype=candidate.dtype,
+    )
+
+
+def _evidence(metrics: dict[str, Metric], silent: Sequence[str]) -> str:
+    if not metrics:
+        return "no optimization to look for"
+    claimed = {name: metric for name, metric in metrics.items() if metric is not UNKNOWN}
+    true = sum(metric.status is Status.PASS for metric in claimed.values())
+    shown = [f"{name.partition('.')[2]} {metric.estimate.point:.3g}" for name, metric in claimed.items()]
+    parts = [f"{true} of {len(claimed)} claims true: {', '.join(shown)}"] if claimed else []
+    if silent:
+        parts.append(f"no claims by {', '.join(silent)}")
+    return "; ".join(parts)
+
+
+def _diagnosis(use: Use, untrue: Sequence[Claim], silent: Sequence[str]) -> tuple[str, ...]:
+    lines = [f"{claim.name}: {claim.otherwise}" for claim in untrue]
+    for name in silent:
+        lines.append(f"{name} does not say how one can see that it is in effect: give it a method `claims(self, use)`")
+    inspection = use.inspection
+    if not untrue:
+        return tuple(lines)
+    kinds: dict[str, int] = {}
+    for item in inspection.body:
+        kinds[item.kind] = kinds.get(item.kind, 0) + 1
+    lines.append(f"projections: {', '.join(f'{count} {kind}' for kind, count in kinds.items()) or 'none'}")
+    if inspection.cache is not None:
+        layers = ", ".join(f"{count} {kind}" for kind, count in inspection.cache.layers.items())
+        lines.append(f"cache: {inspection.cache.kind} of {layers}; {inspection.cache.fixed_layers} keep their length")
+    calls = ", ".join(f"{name} {count} times" for name, count in (inspection.attention_calls or {}).items())
+    lines.append(f"attention: {inspection.attention} is configured, called: {calls or 'none'}")
+    return tuple(lines)

@@ -1,0 +1,61 @@
+"""What every weight quantizer claims: projections packed as promised, and a price that can be seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_llmopt.core.inspection import Claim
+from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
+
+if TYPE_CHECKING:
+    from pytest_llmopt.core.inspection import Use
+
+SLACK = 1.25
+"""How far above the promised bytes a projection may lie: code books and scales weigh more on small ones."""
+LEAST_KL = {"float32": 1e-8, "float64": 1e-8}
+"""What rounding alone stays below; in 16 bits rounding gives as much as 8 bits do, and only exact equality tells."""
+LEAST_KL_16 = 1e-10
+
+
+def weight_claims(use: Use, bytes_per_parameter: float) -> list[Claim]:
+    """The claims of a quantizer that promises so many bytes for each weight of the body, scales included."""
+    body = use.inspection.body
+    before = {item.name: item for item in use.reference.body}
+    packed = [item for item in body if item.bytes_per_parameter <= SLACK * bytes_per_parameter]
+    same = [item for item in body if item.name in before and item.kind == before[item.name].kind]
+    held = sum(item.weight_bytes for item in body) / max(1, sum(item.parameters for item in body))
+    lazy = next((item for item in body if item not in packed), None)
+    divergence = float(np.mean(use.divergence))
+    return [
+        Claim(
+            "packed",
+            Metric(Estimate.exact(len(packed) / max(1, len(body)), len(body)), Tolerance(at_least=1), "share"),
+            "projections hold more bytes than the scheme promises"
+            + (f", such as {lazy.name}: {lazy.kind}, {lazy.bytes_per_parameter:.3g} bytes/weight" if lazy else ""),
+        ),
+        Claim(
+            "unquantized_types",
+            Metric(Estimate.exact(len(same), len(body)), Tolerance(at_most=0), "modules"),
+            f"modules are of the type that the reference has, such as {same[0].name}: {same[0].kind}" if same else "",
+        ),
+        Claim(
+            "bytes_per_weight",
+            Metric(
+                Estimate.exact(held, len(body)),
+                Tolerance(at_least=bytes_per_parameter / SLACK, at_most=bytes_per_parameter * SLACK),
+                "bytes",
+            ),
+            f"the scheme promises {bytes_per_parameter:.3g} bytes for each weight",
+        ),
+        Claim(
+            "kl_divergence",
+            Metric(
+                Estimate.exact(divergence, len(use.divergence)),
+                Tolerance(at_least=LEAST_KL.get(use.dtype, LEAST_KL_16)),
+                "nats/token",
+            ),
+            "too good: it differs from the reference by no more than rounding, as an unquantized model does",
+        ),
+    ]
