@@ -12,12 +12,12 @@ from pytest_llmopt.core.context import Context
 from pytest_llmopt.core.errors import VerdictError
 from pytest_llmopt.core.verdict import Status, Verdict
 from pytest_llmopt.reporting.failure import explain
-from pytest_llmopt.runtime.side import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.runtime.side import Stopwatch
 
 
 def assertion(name: str, check: Callable[..., Verdict]) -> Callable[..., Verdict]:
@@ -25,22 +25,25 @@ def assertion(name: str, check: Callable[..., Verdict]) -> Callable[..., Verdict
     takes_seed = "seed" in inspect.signature(check).parameters
 
     @functools.wraps(check)
-    def assert_check(candidate: Engine, reference: Engine, *args: Any, **options: Any) -> Verdict:
+    def assert_check(candidate: Engine, reference: Engine | None, *args: Any, **options: Any) -> Verdict:
         __tracebackhide__ = True
         context: Context = getattr(candidate, "context", Context())
         # The two sides of a test share one stopwatch, unless somebody built them by hand.
-        watches = {id(side.stopwatch): side.stopwatch for side in (candidate, reference) if hasattr(side, "stopwatch")}
+        found: list[Stopwatch | None] = [getattr(side, "stopwatch", None) for side in (candidate, reference)]
+        watches = {id(watch): watch for watch in found if watch is not None}
         if takes_seed:
             options.setdefault("seed", context.seed)
         started, engine_before = time.perf_counter(), _seconds(watches)
         verdict = check(candidate, reference, *args, **options)
         engine_seconds = _seconds(watches) - engine_before
         context.record(verdict, time.perf_counter() - started, engine_seconds)
+        # A check that needs no reference may be called without one.
+        compared = candidate.variant.unoptimized() if reference is None else reference.variant
         tolerated = Status.INCONCLUSIVE if context.warn_if_inconclusive else Status.PASS
         if verdict.status not in {Status.PASS, tolerated}:
-            raise VerdictError(explain(verdict, candidate.variant, reference.variant))
+            raise VerdictError(explain(verdict, candidate.variant, compared))
         if verdict.status is Status.INCONCLUSIVE:
-            warnings.warn(explain(verdict, candidate.variant, reference.variant), stacklevel=2)
+            warnings.warn(explain(verdict, candidate.variant, compared), stacklevel=2)
         return verdict
 
     assert_check.__name__ = f"assert_{name}"

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.engine import Engine
 
 ROUNDED_LIKE = {"int8": "bfloat16", "int4": "bfloat16", "fp8": "bfloat16"}
-"""Activations that are rounded to these while the model runs turn a rounding of 1e-7 into a step of their grid, as often
-as one falls beside the middle between two: bitsandbytes' int8 in float32 moves by a mean KL of 5e-5, at worst 4e-4."""
+"""Activations that are rounded to these while the model runs turn a rounding of 1e-7 into a step of their grid wherever
+one lies in the middle of two steps: bitsandbytes' int8 in float32 moves by a mean KL of 5e-5, at worst 4e-4."""
 
 
 def shape_limits(candidate: Engine) -> Limits:

@@ -66,10 +66,10 @@ def equivalent(
     reference: Engine,
     prompts: object,
     *,
-    max_new_tokens: int = 64,
-    num_prompts: int = 24,
+    max_new_tokens: int = 48,
+    num_prompts: int = 16,
     max_prompts: int = 96,
-    forced_tokens: int = 128,
+    forced_tokens: int = 160,
     false_alarm: float = FALSE_ALARM,
     limits: Limits | None = None,
 ) -> Verdict:

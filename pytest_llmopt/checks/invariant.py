@@ -50,7 +50,8 @@ def invariant(
         relations: names of relations; None tries all that are registered.
         num_prompts: how many prompts to decode.
         max_new_tokens: tokens to decode after each of them.
-        limits: what other shapes may change; the default belongs to the dtype, or to that of rounded activations. Its tie margin is not used.
+        limits: what other shapes may change; the default belongs to the dtype, or to the one that activations are
+            rounded to. Its tie margin is not used.
 
     Raises:
         UnknownNameError: a relation has another name.
@@ -108,10 +109,10 @@ def _diagnosis(candidate: Engine, outcomes: Sequence[Outcome], limits: Limits) -
     lines = []
     failed = broken(outcomes, limits.worst_kl)
     for rank, (outcome, judged) in enumerate(failed):
-        many = sum(pair.breaks(limits.worst_kl) for pair in outcome.pairs)
+        many = f"{sum(pair.breaks(limits.worst_kl) for pair in outcome.pairs)} of {len(outcome.pairs)}"
         lines += [
             f"{outcome.name} is broken: {outcome.promise}",
-            f"  smallest change that breaks it: {judged.pair.change} ({many} of {len(outcome.pairs)} comparisons break)",
+            f"  smallest change that breaks it: {judged.pair.change} ({many} comparisons break)",
         ]
         if rank == 0:
             index = judged.place.index

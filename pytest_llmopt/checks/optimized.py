@@ -1,7 +1,7 @@
 """Too good is a failure too: every optimization of the candidate must really be in effect.
 
-A "quantized" model at the noise floor was not quantized; a draft that is never asked cannot be wrong. What must be true of
-the loaded engine is for each optimization to say (`claims`); here it is only seen and judged.
+A "quantized" model at the noise floor was not quantized; a draft that is never asked cannot be wrong. What must be true
+of the loaded engine is for each optimization to say (`claims`); here it is only seen and judged.
 """
 
 from __future__ import annotations
@@ -97,8 +97,10 @@ def _evidence(metrics: dict[str, Metric], silent: Sequence[str]) -> str:
 
 def _diagnosis(use: Use, untrue: Sequence[Claim], silent: Sequence[str]) -> tuple[str, ...]:
     lines = [f"{claim.name}: {claim.otherwise}" for claim in untrue]
-    for name in silent:
-        lines.append(f"{name} does not say how one can see that it is in effect: give it a method `claims(self, use)`")
+    lines += [
+        f"{name} does not say how one can see that it is in effect: give it a method `claims(self, use)`"
+        for name in silent
+    ]
     inspection = use.inspection
     if not untrue:
         return tuple(lines)

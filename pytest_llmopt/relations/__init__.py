@@ -1,1 +1,1 @@
-"""One file, one metamorphic relation: something that must not matter to what a model says. The file name is its name."""
+"""One file, one metamorphic relation: what must not matter to what a model says. The file name is its name."""

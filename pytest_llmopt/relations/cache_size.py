@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["cache_size"]
 
 CONTEXTS = (12, 7)
-SIZES = (2, 3, 9, 34)
+SIZES = (4, 5, 12, 40)
 
 
 def cache_size(subject: Subject) -> Iterator[Pair]:

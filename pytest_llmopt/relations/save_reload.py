@@ -6,7 +6,7 @@ import dataclasses
 import tempfile
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pytest_llmopt.core.engine import Saves
 from pytest_llmopt.core.errors import RequestError, RequirementMissingError
@@ -36,7 +36,7 @@ def save_reload(subject: Subject) -> Iterator[Pair]:
         with closing(subject.reopen(variant)) as engine:
             subject.again("loaded for saving", engine)
             try:
-                engine.save(Path(name))  # type: ignore[attr-defined] - of the same class as the one that was asked
+                cast("Saves", engine).save(Path(name))
             except RequestError as error:
                 raise NotApplicableError(str(error)) from None
             running = subject.again("the same engine after it was saved", engine)

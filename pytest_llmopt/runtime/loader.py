@@ -54,7 +54,7 @@ class Loader:
         return self._open[digest]
 
     def reopen(self, variant: Variant, *, keep: tuple[Variant, ...] = ()) -> Engine:
-        """An engine of a variant that is loaded anew and not kept here; who calls this closes it. Never evicts those to `keep`.
+        """An engine of a variant, loaded anew; who calls this closes it. Never evicts those to `keep`.
 
         Raises:
             LlmoptError: it cannot be loaded.

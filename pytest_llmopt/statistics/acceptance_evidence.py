@@ -41,4 +41,5 @@ def excess_acceptance(bound: FloatArray, accepted: BoolArray, *, floor_kl: float
     if floor_kl:
         slope = np.cumsum((np.expm1(THETAS) / mean) ** 2, axis=1)
         won -= np.sqrt(2 * floor_kl * np.arange(1, outcome.size + 1) * slope)
-    return np.logaddexp.reduce(won, axis=0) - np.log(len(THETAS))
+    with np.errstate(invalid="ignore"):
+        return np.logaddexp.reduce(won, axis=0) - np.log(len(THETAS))

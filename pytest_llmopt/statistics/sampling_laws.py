@@ -16,8 +16,8 @@ SLIP = 0.01
 """Share of the target that is mixed into every law, so that one token does not rule it out."""
 WEIGHTS = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 """Shares of the draft in what was drawn."""
-POWERS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.05, 1.1, 1.18, 1.25, 1.43, 1.67, 2.0, 3.0, 5.0)
-"""The right temperature over the wrong one."""
+FACTORS = (0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.05, 1.1, 1.18, 1.25, 1.43, 1.67, 2.0, 2.5)
+"""The wrong temperature over the right one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +58,11 @@ def likeliest_laws(
 
 
 def _of_temperature(target: TopLogprobs, temperature: float) -> Iterator[tuple[str, FloatArray]]:
-    for power in POWERS:
-        scores = power * target.top_logprobs.astype(np.float64)
+    for factor in FACTORS:
+        scores = target.top_logprobs.astype(np.float64) / factor
         total = np.logaddexp.reduce(scores, axis=1)
-        wrong = f"tokens follow a temperature of about {temperature / power:.2g} instead of {temperature:g}"
-        yield wrong, np.exp(power * target.token_logprobs.astype(np.float64) - total)
+        wrong = f"tokens follow a temperature of about {temperature * factor:.2g} instead of {temperature:g}"
+        yield wrong, np.exp(target.token_logprobs.astype(np.float64) / factor - total)
     greedy = "the most probable token is taken: greedy choice instead of sampling"
     yield greedy, (target.top_ids[:, 0] == target.token_ids).astype(np.float64)
 

@@ -128,12 +128,12 @@ def argmax_draft(_amount: float, _kwargs: Any) -> Iterator[None]:
 
 @contextmanager
 def zeroed_rows(_amount: float, _kwargs: Any) -> Iterator[None]:
-    """Like SP08: a proposal's probability is zeroed in place before the later rows of the block are examined."""
+    """Like SP08: the probability of every earlier proposal of the block is zeroed in place in the later rows."""
 
     def rule(_right: Any, ids: Any, drafts: Any, length: int, logits: Any, **_: Any) -> Any:
         logits = logits.clone()
         for row in range(1, length):
-            logits[0, row, ids[0, -length:][row - 1]] = -float("inf")
+            logits[0, row, ids[0, -length:][:row]] = -float("inf")
         return _verify(ids, drafts, length, logits)
 
     with _patched(rule):

@@ -84,7 +84,7 @@ def _watching_cache(model: Any, seen: _Seen) -> Iterator[None]:
         layers = getattr(cache, "layers", [])
         keys = {place: layer.keys for place, layer in enumerate(layers) if _has_keys(layer)}
         # Told by the buffers, not by the class: a cache that grows under the name of a static one is no static one.
-        fixed = [tensor for place, tensor in keys.items() if seen.keys.get(place) is tensor]
+        fixed = [tensor for place, tensor in keys.items() if place in seen.keys and seen.keys[place] is tensor]
         seen.keys = keys
         seen.cache = CacheInUse(
             type(cache).__name__,

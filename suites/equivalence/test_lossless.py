@@ -1,0 +1,15 @@
+"""The same distribution by other means: what sampled speculation draws must be what the plain model draws."""
+
+from pytest_llmopt import llmopt
+
+
+@llmopt.assisted()
+def test_assisted_sampling(candidate, reference, prompts):
+    """Verified drafts change the speed, not the distribution."""
+    llmopt.assert_lossless(candidate, reference, prompts, temperature=0.7)
+
+
+@llmopt.prompt_lookup(3)
+def test_prompt_lookup_sampling(candidate, reference, prompts):
+    """Looked-up drafts change the speed, not the distribution."""
+    llmopt.assert_lossless(candidate, reference, prompts, temperature=0.7, max_tokens=1024)

@@ -1,0 +1,35 @@
+"""Too good is a failure too: every optimization must really be in effect."""
+
+from pytest_llmopt import llmopt
+
+
+@llmopt.variants(
+    {
+        "static_cache_reused": llmopt.static_cache(max_cache_len=704, reuse=True),
+        "static_cache_compiled": llmopt.static_cache(compile=True),
+        "assisted": llmopt.assisted(),
+        "prompt_lookup": llmopt.prompt_lookup(3),
+    }
+)
+def test_decoding_in_effect(candidate, reference, prompts):
+    """The cache is static, the decode step compiled, the draft consulted."""
+    llmopt.assert_optimized(candidate, reference, prompts)
+
+
+@llmopt.against(llmopt.attention("eager"))
+@llmopt.attention("sdpa")
+def test_attention_in_effect(candidate, reference, prompts):
+    """Every layer calls the kernel that was asked for."""
+    llmopt.assert_optimized(candidate, reference, prompts)
+
+
+@llmopt.variants(
+    {
+        "bitsandbytes_int8": llmopt.quantized("bitsandbytes", bits=8),
+        "bitsandbytes_nf4": llmopt.quantized("bitsandbytes", bits=4),
+        "torchao_int8_weight_only": llmopt.quantized("torchao", scheme="int8_weight_only"),
+    }
+)
+def test_quantization_in_effect(candidate, reference, prompts):
+    """The weights are packed as the method promises, and it shows."""
+    llmopt.assert_optimized(candidate, reference, prompts)

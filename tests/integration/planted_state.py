@@ -1,0 +1,231 @@
+"""Optimizations for tests: each breaks one metamorphic relation, or claims what it does not do."""
+
+import copy
+import itertools
+from dataclasses import dataclass
+
+from planted import OtherOrder, Planted
+
+from pytest_llmopt.optimizations.decoding.assisted import Assisted
+from pytest_llmopt.optimizations.decoding.static_cache import StaticCache
+from pytest_llmopt.optimizations.kernels.attention import Attention
+from pytest_llmopt.optimizations.quantization.torchao import TorchAo
+
+
+def scale_attention(model, factor):
+    for layer in model.model.layers:
+        layer.self_attn.scaling *= factor
+
+
+@dataclass(frozen=True)
+class LeftOver(Planted):
+    """Every call leaves something behind that the next one sees (KV03)."""
+
+    def change(self, model):
+        generate = model.generate
+
+        def leaving(*args, **kwargs):
+            output = generate(*args, **kwargs)
+            scale_attention(model, 1.2)
+            return output
+
+        model.generate = leaving
+
+
+@dataclass(frozen=True)
+class LongestSeen(Planted):
+    """The longest request so far decides about all later ones."""
+
+    length: int = 64
+
+    def change(self, model):
+        seen = []
+
+        def look(_model, args, kwargs):
+            input_ids = kwargs.get("input_ids", args[0] if args else None)
+            if input_ids is not None and input_ids.shape[1] > self.length and not seen:
+                seen.append(True)
+                scale_attention(model, 1.2)
+
+        model.register_forward_pre_hook(look, with_kwargs=True)
+
+
+@dataclass(frozen=True)
+class MixedRows(Planted):
+    """In a batch of more than `batch` rows, one row takes from another."""
+
+    batch: int = 3
+
+    def change(self, model):
+        def mix(_module, _args, output):
+            if len(output) > self.batch:
+                output = output.clone()
+                output[-1] = output[0]
+            return output
+
+        model.model.layers[1].mlp.register_forward_hook(mix)
+
+
+@dataclass(frozen=True)
+class PositionFromCache(Planted):
+    """Prefill takes positions from the mask, decode from the cache index (BP01)."""
+
+    def change(self, model):
+        def look(_model, args, kwargs):
+            embedded, cache = kwargs.get("input_ids"), kwargs.get("past_key_values")
+            if embedded is not None and embedded.shape[1] == 1 and cache is not None:
+                kwargs["position_ids"] = embedded.new_full(embedded.shape, int(cache.get_seq_length()))
+            return args, kwargs
+
+        model.model.register_forward_pre_hook(look, with_kwargs=True)
+
+
+@dataclass(frozen=True)
+class OtherKernelAt(Planted):
+    """Another, wrong kernel for prompts of one length beyond a multiple of 32 (AT03, AT18)."""
+
+    def change(self, model):
+        def wrong(_module, _args, output):
+            return output * 1.05 if output.shape[1] > 32 and output.shape[1] % 32 == 1 else output
+
+        model.model.layers[0].mlp.register_forward_hook(wrong)
+
+
+@dataclass(frozen=True)
+class WrongMask(Planted):
+    """An attention kernel with a mask of its own.
+
+    `none` attends to everything in prefill (AT01), `unused` to empty places of the cache in decode steps (KV01), and
+    `top_left` aligns a continued prefill at the wrong corner (AT05).
+    """
+
+    kind: str = "none"
+
+    def for_transformers(self, plan):
+        import torch
+        from transformers import AttentionInterface, AttentionMaskInterface
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+        from transformers.masking_utils import eager_mask
+
+        def attend(module, query, key, value, attention_mask, **options):
+            length, width = query.shape[2], key.shape[2]
+            if (self.kind == "none" and length > 1) or (self.kind == "unused" and length == 1):
+                attention_mask = torch.zeros(1, 1, length, width)
+            if self.kind == "top_left" and 1 < length < width:
+                attention_mask = torch.ones(length, width).tril()[None, None].log()
+            return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+
+        name = f"planted_{self.kind}"
+        AttentionInterface.register(name, attend)
+        AttentionMaskInterface.register(name, eager_mask)
+        plan.set("load", "attn_implementation", name, by="wrong_mask")
+
+
+LOADS = itertools.count()
+
+
+@dataclass(frozen=True)
+class RandomBias(Planted):
+    """What is missing in the checkpoint is initialized at random (WQ13)."""
+
+    def change(self, model):
+        import torch
+
+        generator = torch.Generator().manual_seed(next(LOADS))
+        weight = model.model.norm.weight.data
+        weight += 0.05 * torch.randn(weight.shape, generator=generator)
+
+
+@dataclass(frozen=True)
+class SavedWrong(Planted):
+    """What is saved is not what runs."""
+
+    def change(self, model):
+        def spoil(_module, state, prefix, _metadata):
+            name = f"{prefix}model.norm.weight"
+            state[name] = state[name] * 1.1
+
+        if "llmopt-" not in model.config._name_or_path:
+            model.register_state_dict_post_hook(spoil)
+
+
+@dataclass(frozen=True)
+class NanCache(Planted):
+    """Unused places of a static cache hold what was in memory: here NaN; zero times NaN is NaN (KV10)."""
+
+    def for_transformers(self, plan):
+        def make(model, _batch):
+            from transformers import StaticCache as Cache
+
+            cache = Cache(config=model.config, max_cache_len=256)
+            for layer in cache.layers:
+                layer.lazy_initialization = self.allocating(layer, layer.lazy_initialization)
+            return {"past_key_values": cache}
+
+        plan.max_length = 256
+        plan.per_call.append(make)
+
+    def allocating(self, layer, allocate):
+        def filled(*args):
+            allocate(*args)
+            layer.values.fill_(float("nan"))
+
+        return filled
+
+
+@dataclass(frozen=True)
+class SilentlyUnquantized(TorchAo):
+    """Loads the model as it is."""
+
+    def for_transformers(self, plan):
+        pass
+
+
+@dataclass(frozen=True)
+class SilentlyDynamic(StaticCache):
+    """Asks for no static cache, compiles nothing."""
+
+    def for_transformers(self, plan):
+        pass
+
+
+@dataclass(frozen=True)
+class NeverConsulted(Assisted):
+    """Has a draft and does not hand it over."""
+
+    def for_transformers(self, plan):
+        plan.max_batch = 1
+        plan.speculative = True
+
+
+@dataclass(frozen=True)
+class OtherAttention(Attention):
+    """Every layer runs another kernel than the model's configuration names."""
+
+    def for_transformers(self, plan):
+        super().for_transformers(plan)
+        plan.after_load.append(self.swap)
+
+    def swap(self, model):
+        for layer in model.model.layers:
+            layer.self_attn.config = copy.deepcopy(model.config)
+            layer.self_attn.config._attn_implementation = "eager"
+
+
+def pytest_llmopt_optimizations(config):
+    return {
+        "planted.left_over": LeftOver,
+        "planted.longest_seen": LongestSeen,
+        "planted.mixed_rows": MixedRows,
+        "planted.position_from_cache": PositionFromCache,
+        "planted.other_kernel_at": OtherKernelAt,
+        "planted.wrong_mask": WrongMask,
+        "planted.random_bias": RandomBias,
+        "planted.saved_wrong": SavedWrong,
+        "planted.nan_cache": NanCache,
+        "planted.other_order": OtherOrder,
+        "quantization.silently_unquantized": SilentlyUnquantized,
+        "planted.silently_dynamic": SilentlyDynamic,
+        "planted.never_consulted": NeverConsulted,
+        "planted.other_attention": OtherAttention,
+    }

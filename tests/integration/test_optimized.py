@@ -1,0 +1,98 @@
+"""What is not in effect is found out, what says nothing of itself is INCONCLUSIVE, what works passes."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+SILENT = {
+    "unquantized": ('llmopt.quantized("silently_unquantized")', {"packed", "unquantized_types", "kl_divergence"}),
+    "dynamic": ('llmopt.optimization("planted.silently_dynamic")', {"fixed_layers"}),
+    "other_length": (
+        '[llmopt.optimization("planted.silently_dynamic", max_cache_len=128)]',
+        {"fixed_layers", "cache_length"},
+    ),
+    "eager_step": (
+        'llmopt.optimization("planted.silently_dynamic", compile=True)',
+        {"fixed_layers", "graphs"},
+    ),
+    "not_consulted": ('llmopt.optimization("planted.never_consulted")', {"drafted_tokens", "accepted_tokens"}),
+    "not_called": ('llmopt.optimization("planted.other_attention")', {"called"}),
+}
+"""By test id: the optimization that is not in effect, and the claims that must be found untrue."""
+WORKING = {
+    "nf4": 'llmopt.quantized("bitsandbytes")',
+    "int8": 'llmopt.quantized("torchao")',
+    "static": "llmopt.static_cache(max_cache_len=256, reuse=True)",
+    "static_of_any_length": "llmopt.static_cache()",
+    "assisted": "llmopt.assisted()",
+    "prompt_lookup": "llmopt.prompt_lookup(3)",
+    "eager": 'llmopt.attention("eager")',
+    "stacked": '[llmopt.quantized("torchao"), llmopt.static_cache(), llmopt.attention("eager")]',
+}
+
+
+@pytest.fixture(autouse=True)
+def planted(project):
+    here = Path(__file__).parent
+    shutil.copy(here / "planted_state.py", project.path / "conftest.py")
+    shutil.copy(here / "planted.py", project.path / "planted.py")
+
+
+def write(project, variants):
+    entries = "\n".join(f"    {name!r}: {mark}," for name, mark in variants.items())
+    project.makepyfile(
+        f"from pytest_llmopt import llmopt\n\n\n@llmopt.variants({{\n{entries}\n}})\n"
+        "def test_it(candidate, reference, prompts):\n"
+        "    llmopt.assert_optimized(candidate, reference, prompts)\n"
+    )
+
+
+def by_id(records):
+    return {record["nodeid"].rpartition("[")[2].rstrip("]").rpartition("tiny-qwen-")[2]: record for record in records}
+
+
+def failed_claims(record):
+    """The claims that the reason names, one per line after the metrics."""
+    return {line.partition(" ")[0].partition(".")[2] for line in record["reason"].splitlines() if ": FAIL" in line}
+
+
+def test_what_is_not_in_effect_fails_and_the_message_says_what_is_the_matter(project, records):
+    write(project, {name: mark for name, (mark, _) in SILENT.items()})
+    result = project.runpytest_inprocess("--llmopt-model", "tiny-qwen")
+    result.assert_outcomes(failed=len(SILENT))
+    found = by_id(records())
+    assert {name: failed_claims(record) for name, record in found.items()} == {
+        name: claims | ({"bytes_per_weight"} if name == "unquantized" else set())
+        for name, (_, claims) in SILENT.items()
+    }
+    for name, line in {
+        "unquantized": "too good: it differs from the reference by no more than rounding",
+        "dynamic": "the cache in use, DynamicCache, grows with the tokens in 4 of 4 layers",
+        "eager_step": "nothing was compiled",
+        "not_consulted": "no draft was ever proposed",
+        "not_called": "layers call eager instead of sdpa",
+    }.items():
+        assert line in found[name]["reason"]
+
+
+@pytest.mark.parametrize("model", ["tiny-qwen"])
+def test_what_is_in_effect_passes(project, records, model):
+    write(project, WORKING)
+    result = project.runpytest_inprocess("--llmopt-model", model)
+    result.assert_outcomes(passed=len(WORKING))
+    found = by_id(records())
+    assert {record["status"] for record in found.values()} == {"PASS"}
+    assert found["nf4"]["metrics"]["bitsandbytes.bytes_per_weight"]["point"] < 0.6
+    assert found["static"]["metrics"]["static_cache.cache_length"]["point"] == 256
+    assert found["assisted"]["metrics"]["assisted.accepted_tokens"]["point"] > 0
+    assert found["stacked"]["evidence"].startswith("7 of 7 claims true")
+
+
+def test_an_optimization_without_claims_is_inconclusive_and_says_how_to_mend_it(project, records):
+    write(project, {"other_order": 'llmopt.optimization("planted.other_order")', "plain": "[]"})
+    project.runpytest_inprocess("--llmopt-model", "tiny-qwen").assert_outcomes(failed=2)
+    found = by_id(records())
+    assert {record["status"] for record in found.values()} == {"INCONCLUSIVE"}
+    assert "give it a method `claims(self, use)`" in found["other_order"]["reason"]
+    assert found["plain"]["evidence"] == "no optimization to look for"
