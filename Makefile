@@ -1,5 +1,7 @@
 # Everything a developer needs, each from nothing: `make gate` and `make test` create .venv and install into it.
 PYTHON ?= python3
+# Of every simulation in `make calibration`.
+SEED ?= 0
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -12,10 +14,10 @@ export TORCHINDUCTOR_CACHE_DIR ?= $(CACHE)/inductor
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install gate test check format zoo bench wheel clean
+.PHONY: help install gate test check format zoo bench calibration enginecost wheel clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 install: $(READY) ## create .venv and install the project with everything it is developed with
 
@@ -46,6 +48,12 @@ zoo: $(READY) ## train the zoo again, and make its prompts (about an hour)
 
 bench: $(READY) ## measure what the plugin itself costs, into benchmarks/overhead/
 	$(BIN)/python benchmarks/overhead/measure.py
+
+calibration: $(READY) ## verify every test's false-alarm rate, into benchmarks/calibration/ (SEED=0; goes on where it stopped)
+	$(BIN)/python benchmarks/calibration/run.py --seed $(SEED)
+
+enginecost: $(READY) ## measure what evidence and an equivalence check cost, into benchmarks/engine_cost/
+	$(BIN)/python benchmarks/engine_cost/measure.py
 
 wheel: $(READY) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel

@@ -1,4 +1,4 @@
-"""Studies of intervals and paired tests: coverage, per side, of what PASS and FAIL of `accurate` and budgets rest on."""
+"""Studies of intervals and paired tests: coverage, per side, of what `accurate` and budgets rest on."""
 
 from __future__ import annotations
 

@@ -155,9 +155,7 @@ STUDIES = [
     Study(
         "sampling_evidence, speculation with strata",
         _speculation,
-        effects={
-            name: name for name in ("accept_all", "residual_is_p", "ensemble", "temperature", "argmax_draft")
-        },
+        effects={name: name for name in ("accept_all", "residual_is_p", "ensemble", "temperature", "argmax_draft")},
         power_runs=50,
         note=f"temperature 0.7, {TOKENS} tokens of the simulator of tests/unit/statistics, five proposals a block",
     ),

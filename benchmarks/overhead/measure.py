@@ -26,7 +26,8 @@ HEAVY = (
 GATE = """
 import json, sys, time
 import bitsandbytes, scipy.stats, torch, torchao.quantization, transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, CompileConfig, StaticCache, TorchAoConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, CompileConfig, StaticCache
+from transformers import TorchAoConfig
 from pytest_llmopt.core.loading import ZOO, locate
 for model in ZOO:  # the modules of the architectures are imported with the first model of each
     AutoModelForCausalLM.from_pretrained(locate(model)); AutoTokenizer.from_pretrained(locate(model))

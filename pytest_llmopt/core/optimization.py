@@ -30,7 +30,8 @@ class Optimization(Protocol):
     """One optimization with its options; every option is a dataclass field with a default.
 
     An optimization says how each engine applies it in a method `for_<engine>(self, plan)`; an engine that has no such
-    method cannot run it. Values are checked in `__post_init__`, which raises `OptionError`.
+    method cannot run it. Values are checked in `__post_init__`, which raises `OptionError`. A class may inherit from
+    this one for the defaults of what it has none of, or just have the same members.
     """
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
@@ -39,12 +40,12 @@ class Optimization(Protocol):
     @property
     def conflicts(self) -> Mapping[str, str]:
         """Other optimizations (`family.name`, or a whole `family`) that cannot be stacked with it, and why."""
-        ...
+        return {}
 
     @property
     def requirements(self) -> tuple[Requirement, ...]:
         """What must be installed or plugged in before it can be loaded."""
-        ...
+        return ()
 
 
 Built = TypeVar("Built")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from pytest_llmopt.core.errors import RequestError
 from pytest_llmopt.engines._transformers import footprint, generation, inspection, loading, poison, scoring
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -82,11 +83,8 @@ class TransformersEngine:
     def generate(self, prompts: Sequence[TokenIds], sampling: SamplingParams) -> list[Generation]:
         """Decode every prompt, batched with left padding, in the order given."""
         self._claim_threads()
-        before = _graphs_compiled()
-        try:
+        with self._counting_graphs():
             return generation.generate(self._loaded, prompts, sampling, self.max_length, DEFAULT_TOP_K)
-        finally:
-            self._compilations += _graphs_compiled() - before
 
     def score(self, continuations: Sequence[Continuation]) -> list[TopLogprobs]:
         """Teacher-forced log-probabilities, batched by length, in the order given."""
@@ -96,7 +94,8 @@ class TransformersEngine:
     def force(self, continuations: Sequence[Continuation], *, prefill_chunk: int | None = None) -> list[Generation]:
         """Drive given tokens through `generate`, so through the cache, graph and drafts of the variant."""
         self._claim_threads()
-        return generation.force(self._loaded, continuations, prefill_chunk, self.max_length, DEFAULT_TOP_K)
+        with self._counting_graphs():
+            return generation.force(self._loaded, continuations, prefill_chunk, self.max_length, DEFAULT_TOP_K)
 
     @property
     def draft(self) -> Variant | None:
@@ -109,7 +108,7 @@ class TransformersEngine:
         return footprint.measure(self._loaded.model)
 
     def compilations(self) -> int:
-        """How many graphs torch.compile has made during its `generate` calls."""
+        """How many graphs torch.compile has made while it decoded."""
         return self._compilations
 
     def inspect(self) -> Inspection:
@@ -133,6 +132,14 @@ class TransformersEngine:
     def poisoned(self) -> AbstractContextManager[str]:
         """Inside it, the unused places of static caches hold a large finite value."""
         return poison.poisoned()
+
+    @contextmanager
+    def _counting_graphs(self) -> Iterator[None]:
+        before = _graphs_compiled()
+        try:
+            yield
+        finally:
+            self._compilations += _graphs_compiled() - before
 
     def _claim_threads(self) -> None:
         import torch

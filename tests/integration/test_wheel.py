@@ -50,7 +50,8 @@ def test_the_gate_runs_from_an_installed_wheel_in_another_folder(wheel, tmp_path
     result = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     report = json.loads(elsewhere.joinpath(".llmopt/report.json").read_text())
-    assert [record["status"] for record in report["records"]] == ["PASS", "PASS"]
+    assert {record["status"] for record in report["records"]} == {"PASS"}
+    assert len(report["records"]) >= 2
     where = subprocess.run(
         [python, "-c", "import pytest_llmopt; print(pytest_llmopt.__file__)"],
         cwd=elsewhere,

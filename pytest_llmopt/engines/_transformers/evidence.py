@@ -15,18 +15,22 @@ if TYPE_CHECKING:
 def top_logprobs(logits: torch.Tensor, token_ids: torch.Tensor, top_k: int) -> TopLogprobs:
     """The evidence in logits `[tokens, vocabulary]` about the tokens `[tokens]` that were there.
 
-    Normalized in float32, or in float64 for a float64 model; the top k come out most probable first.
+    Normalized in float32, or in float64 for a float64 model; the top k come out most probable first. Takes one array of
+    the logits' shape beside them, in that precision. The highest logit is subtracted first, as in `log_softmax`: the
+    logarithm of the sum is then small, and rounds to less than that of the raw logits would.
     """
     import torch
 
-    precise = logits if logits.dtype == torch.float64 else logits.float()
-    logprobs = precise.log_softmax(dim=-1)
-    top = logprobs.topk(min(top_k, logprobs.shape[-1]), dim=-1)
-    token_logprobs = logprobs.gather(-1, token_ids[:, None])[:, 0]
+    top = logits.topk(min(top_k, logits.shape[-1]), dim=-1)
+    precision = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    highest = top.values[:, :1].to(precision)
+    shifted = logits - highest if logits.dtype == precision else logits.to(precision).sub_(highest)
+    token_scores = shifted.gather(-1, token_ids[:, None])
+    log_total = shifted.exp_().sum(dim=-1, keepdim=True).log_()
     return TopLogprobs(
         token_ids=token_ids.cpu().numpy().astype(np.int64),
-        token_logprobs=token_logprobs.cpu().numpy(),
+        token_logprobs=(token_scores - log_total)[:, 0].cpu().numpy(),
         top_ids=top.indices.cpu().numpy().astype(np.int32),
-        top_logprobs=top.values.cpu().numpy(),
-        vocab_size=int(logprobs.shape[-1]),
+        top_logprobs=(top.values.to(precision) - highest - log_total).cpu().numpy(),
+        vocab_size=int(logits.shape[-1]),
     )

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_llmopt.core.errors import RequirementMissingError
-from pytest_llmopt.core.optimization import LoadPlan, Promise
+from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_llmopt.core.requirements import Requirement
 
 __all__ = ["Permuted"]
 
@@ -22,7 +21,7 @@ WRITES = frozenset({"o_proj", "down_proj"})
 
 
 @dataclass(frozen=True)
-class Permuted:
+class Permuted(Optimization):
     """A copy that computes the same and rounds differently, on any machine: what differs from it is noise.
 
     Every MLP's intermediate neurons are permuted, and so are the channels of the residual stream, consistently in
@@ -32,11 +31,6 @@ class Permuted:
     promise: ClassVar[Promise] = Promise.EQUIVALENT
 
     seed: int = 0
-
-    @property
-    def requirements(self) -> tuple[Requirement, ...]:
-        """Nothing beyond the engine."""
-        return ()
 
     @property
     def conflicts(self) -> Mapping[str, str]:

@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_llmopt.core.errors import CombinationError, OptionError, RequirementMissingError
 from pytest_llmopt.core.loading import locate
-from pytest_llmopt.core.optimization import LoadPlan, Promise
+from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
 from pytest_llmopt.optimizations.decoding._claims import accepted_claim, drafted_claim
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_llmopt.core.inspection import Claim, Use
-    from pytest_llmopt.core.requirements import Requirement
 
 __all__ = ["Assisted"]
 
 
 @dataclass(frozen=True)
-class Assisted:
+class Assisted(Optimization):
     """Speculative decoding with a draft model that shares the target's vocabulary."""
 
     promise: ClassVar[Promise] = Promise.EQUIVALENT
@@ -40,11 +39,6 @@ class Assisted:
         if not 0 <= self.confidence_threshold < 1:
             msg = f"confidence_threshold={self.confidence_threshold} is not a probability below 1"
             raise OptionError(msg)
-
-    @property
-    def requirements(self) -> tuple[Requirement, ...]:
-        """Nothing beyond the engine."""
-        return ()
 
     @property
     def conflicts(self) -> Mapping[str, str]:

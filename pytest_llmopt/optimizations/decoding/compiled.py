@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pytest_llmopt.core.optimization import LoadPlan, Promise, one_of
+from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise, one_of
 from pytest_llmopt.optimizations.decoding._claims import compiled_claims
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from pytest_llmopt.core.inspection import Claim, Use
-    from pytest_llmopt.core.requirements import Requirement
 
 __all__ = ["Compiled"]
 
@@ -20,7 +19,7 @@ MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagrap
 
 
 @dataclass(frozen=True)
-class Compiled:
+class Compiled(Optimization):
     """`model.forward = torch.compile(model.forward, ...)`: prefill and decode steps alike."""
 
     promise: ClassVar[Promise] = Promise.EQUIVALENT
@@ -34,16 +33,6 @@ class Compiled:
     def __post_init__(self) -> None:
         """Refuse modes that `torch.compile` does not have."""
         one_of("mode", self.mode, MODES)
-
-    @property
-    def requirements(self) -> tuple[Requirement, ...]:
-        """Nothing beyond the engine."""
-        return ()
-
-    @property
-    def conflicts(self) -> Mapping[str, str]:
-        """Nothing."""
-        return {}
 
     def claims(self, use: Use) -> Sequence[Claim]:
         """Graphs were compiled, and none when warm."""

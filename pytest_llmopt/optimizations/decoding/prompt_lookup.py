@@ -6,20 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_llmopt.core.errors import OptionError
-from pytest_llmopt.core.optimization import LoadPlan, Promise
+from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
 from pytest_llmopt.optimizations.decoding._claims import drafted_claim
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_llmopt.core.inspection import Claim, Use
-    from pytest_llmopt.core.requirements import Requirement
 
 __all__ = ["PromptLookup"]
 
 
 @dataclass(frozen=True)
-class PromptLookup:
+class PromptLookup(Optimization):
     """Speculative decoding without a draft model."""
 
     promise: ClassVar[Promise] = Promise.EQUIVALENT
@@ -34,11 +33,6 @@ class PromptLookup:
             if getattr(self, name) < 1:
                 msg = f"{name}={getattr(self, name)} must be at least 1"
                 raise OptionError(msg)
-
-    @property
-    def requirements(self) -> tuple[Requirement, ...]:
-        """Nothing beyond the engine."""
-        return ()
 
     @property
     def conflicts(self) -> Mapping[str, str]:

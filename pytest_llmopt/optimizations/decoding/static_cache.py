@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.inspection import Claim
-from pytest_llmopt.core.optimization import LoadPlan, Promise
+from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 from pytest_llmopt.optimizations.decoding._claims import compiled_claims
 
@@ -15,13 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_llmopt.core.inspection import Use
-    from pytest_llmopt.core.requirements import Requirement
 
 __all__ = ["StaticCache"]
 
 
 @dataclass(frozen=True)
-class StaticCache:
+class StaticCache(Optimization):
     """Keys and values in buffers of a fixed length, so that a decode step always has the same shapes."""
 
     promise: ClassVar[Promise] = Promise.EQUIVALENT
@@ -44,11 +43,6 @@ class StaticCache:
         if self.reuse and self.max_cache_len is None:
             msg = "reuse=True needs max_cache_len: a kept cache cannot grow"
             raise OptionError(msg)
-
-    @property
-    def requirements(self) -> tuple[Requirement, ...]:
-        """Nothing beyond the engine."""
-        return ()
 
     @property
     def conflicts(self) -> Mapping[str, str]:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pytest_llmopt.core.errors import RequirementMissingError
 from pytest_llmopt.core.inspection import Claim
-from pytest_llmopt.core.optimization import LoadPlan, Promise
+from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
 from pytest_llmopt.core.requirements import Cuda, Package, Requirement
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from pytest_llmopt.core.inspection import Use
 
@@ -32,7 +32,7 @@ SUPPORTED_BY = {
 
 
 @dataclass(frozen=True)
-class Attention:
+class Attention(Optimization):
     """One attention implementation, by its name in Transformers (`attn_implementation`)."""
 
     promise: ClassVar[Promise] = Promise.EQUIVALENT
@@ -43,11 +43,6 @@ class Attention:
     def requirements(self) -> tuple[Requirement, ...]:
         """The GPU and the package of the kernels that come in one."""
         return REQUIREMENTS.get(self.implementation, ())
-
-    @property
-    def conflicts(self) -> Mapping[str, str]:
-        """Nothing: it cannot be stacked with itself anyway."""
-        return {}
 
     def claims(self, use: Use) -> Sequence[Claim]:
         """The configuration names it, and every call of a layer went to it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, Promise, one_of
+from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, Optimization, Promise, one_of
 from pytest_llmopt.core.requirements import Package, Requirement
 from pytest_llmopt.optimizations.quantization._claims import weight_claims
 
@@ -20,7 +20,7 @@ COMPUTE_DTYPES = (None, "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
-class BitsAndBytes:
+class BitsAndBytes(Optimization):
     """Linear layers in 4 or 8 bits; embeddings, norms and the head stay as they are."""
 
     promise: ClassVar[Promise] = Promise.ACCURATE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, Promise, one_of
+from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, Optimization, Promise, one_of
 from pytest_llmopt.core.requirements import Package, Requirement
 from pytest_llmopt.optimizations.quantization._claims import weight_claims
 
@@ -23,7 +23,7 @@ CONFIGS = {
 
 
 @dataclass(frozen=True)
-class TorchAo:
+class TorchAo(Optimization):
     """Linear layers with int8 weights, one scale per output channel."""
 
     promise: ClassVar[Promise] = Promise.ACCURATE
