@@ -151,6 +151,6 @@ class _Keeper:
             terminalreporter.section("llmopt verdicts")
             writer = terminalreporter._tw  # noqa: SLF001 - pytest has no public name for the width and the colors
             # A log has no width of its own; a terminal has one to keep to.
-            width = max(80, writer.fullwidth) if terminalreporter.isatty else 160
+            width = max(80, writer.fullwidth) if terminalreporter.isatty else 200
             terminalreporter.write(ours.table(width=width, color=writer.hasmarkup))
             terminalreporter.write_line(f"report  {ours.settings.report}")

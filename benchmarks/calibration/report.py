@@ -39,6 +39,7 @@ def rows(study: Study, finished: Finished) -> list[dict[str, Any]]:
                 "name": f"{study.name}: {rate.label}" if rate.label else study.name,
                 "nominal": rate.nominal,
                 "null_runs": runs,
+                "planned_runs": study.null_runs,
                 "alarms": alarms,
                 "rate": alarms / runs,
                 "interval": [low, high],
@@ -56,18 +57,19 @@ def rows(study: Study, finished: Finished) -> list[dict[str, Any]]:
     return found
 
 
-def write(folder: Path, seed: int, scale: float, done: Sequence[tuple[Study, Finished]]) -> None:
+def write(folder: Path, seed: int, done: Sequence[tuple[Study, Finished]]) -> None:
     """Both files, with what is finished so far."""
     tests = [row for study, finished in done for row in rows(study, finished)]
     environment = describe_environment()
-    content = {"seed": seed, "scale": scale, "tests": tests, "environment": environment}
+    content = {"seed": seed, "tests": tests, "environment": environment}
     folder.joinpath("results.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    folder.joinpath("RESULTS.md").write_text("\n".join(_lines(seed, scale, tests, environment)), encoding="utf-8")
+    folder.joinpath("RESULTS.md").write_text("\n".join(_lines(seed, tests, environment)), encoding="utf-8")
 
 
-def _lines(seed: int, scale: float, tests: list[dict[str, Any]], environment: Mapping[str, Any]) -> list[str]:
+def _lines(seed: int, tests: list[dict[str, Any]], environment: Mapping[str, Any]) -> list[str]:
     broken = [test for test in tests if not test["kept"]]
-    runs = "all planned runs" if scale == 1 else f"**a quick run with {scale:g} of the planned runs**"
+    short = [test for test in tests if test["null_runs"] < test["planned_runs"]]
+    runs = f"**fewer runs than planned in {len(short)} rows, marked so**" if short else "all planned runs"
     packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
     lines = [
         "# Calibration",
@@ -98,10 +100,15 @@ def _share(test: Mapping[str, Any]) -> str:
     return f"{test['rate']:.4g} [{low:.2g}, {high:.2g}]"
 
 
+def _runs(test: Mapping[str, Any]) -> str:
+    planned = test["planned_runs"]
+    return f"{test['null_runs']:,}" + (f" of {planned:,} planned" if test["null_runs"] < planned else "")
+
+
 def _table(tests: Sequence[Mapping[str, Any]]) -> list[str]:
     head = ["| test | nominal | runs | alarms | rate | |", "|---|---|---|---|---|---|"]
     return head + [
-        f"| {test['name']} | {test['nominal']:g} | {test['null_runs']:,} | {test['alarms']} | {_share(test)} | "
+        f"| {test['name']} | {test['nominal']:g} | {_runs(test)} | {test['alarms']} | {_share(test)} | "
         f"{'PASS' if test['kept'] else '**not kept**'} |"
         for test in tests
     ]

@@ -2,9 +2,9 @@
 
     python benchmarks/calibration/run.py [--seed 0] [--scale 1.0] [--only NAME]... [--fresh] [--processes 2]
 
-Writes `results.json` and `RESULTS.md` beside this file. Each finished test is kept under `.llmopt/calibration/`, so
-that an interrupted run goes on where it stopped; a test whose code changed since is run again. The same seed gives the
-same counts, whatever the number of processes.
+Writes `results.json` and `RESULTS.md` beside this file. Each finished piece of a test is kept under
+`.llmopt/calibration/`, so that an interrupted run goes on where it stopped, and one at a larger scale adds to it; a
+test whose code changed since is run again. The same seed gives the same counts, whatever the number of processes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import multiprocessing
 import os
 import sys
 import time
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from study import NULL, Study  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 SOURCES = {"synthetic": ("statistics",), "zoo": ("statistics", "checks", "core", "engines/_transformers")}
 
@@ -57,62 +58,73 @@ def work(name: str, effect: str, seed: int, first: int, last: int) -> tuple[list
     return counts, time.perf_counter() - started
 
 
-@dataclasses.dataclass
-class Tally:
-    """A study while its chunks come in."""
+@dataclasses.dataclass(frozen=True, order=True)
+class Chunk:
+    """Trials of one study with one effect that are run in one go."""
 
-    study: Study
-    runs: dict[str, int]
-    alarms: dict[str, list[int]]
-    open_chunks: int = 0
-    seconds: float = 0.0
+    effect: str
+    first: int
+    last: int
 
-    @classmethod
-    def of(cls, study: Study, scale: float) -> Tally:
-        """Plan the runs of a study."""
-        runs = {NULL: max(study.chunk if scale == 1 else 12, round(study.null_runs * scale))}
-        runs |= dict.fromkeys(study.effects, max(6, round(study.power_runs * scale)))
-        return cls(study, runs, {effect: [0] * len(study.rates) for effect in runs})
+    @property
+    def key(self) -> str:
+        """As it is stored."""
+        return json.dumps([self.effect, self.first, self.last])
 
-    def chunks(self) -> list[tuple[str, int, int]]:
-        """Effect, first and last trial of each chunk."""
-        size = self.study.chunk
-        return [
-            (effect, first, min(first + size, runs))
-            for effect, runs in self.runs.items()
-            for first in range(0, runs, size)
-        ]
 
-    def finished(self) -> report.Finished:
-        """What it came to."""
-        return report.Finished(self.runs, self.alarms, self.seconds)
+def plan(study: Study, scale: float) -> list[Chunk]:
+    """The chunks of a study, those without an effect first."""
+    runs = {NULL: max(6, round(study.null_runs * scale))}
+    runs |= dict.fromkeys(study.effects, max(3, round(study.power_runs * scale)))
+    size = study.chunk
+    return [
+        Chunk(effect, first, min(first + size, count))
+        for effect, count in runs.items()
+        for first in range(0, count, size)
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-    """Finished studies of one seed and scale on disk."""
+    """Finished chunks of one seed on disk. A trial depends on its number alone, so that any plan can use them."""
 
     folder: Path
+    whatever_code: bool = False
 
     def _file(self, study: Study) -> Path:
         key = hashlib.sha256(study.name.encode()).hexdigest()[:12]
         return self.folder / f"{key}.json"
 
-    def read(self, study: Study, scale: float, *, whatever_code: bool = False) -> report.Finished | None:
-        """What was found before with the same plan, by the same code unless any will do."""
+    def read(self, study: Study) -> dict[Chunk, tuple[list[int], float]]:
+        """What was found before, by the same code unless any will do."""
         file = self._file(study)
         if not file.is_file():
-            return None
+            return {}
         content = json.loads(file.read_text(encoding="utf-8"))
-        same_code = content.pop("code") == _digest(study) or whatever_code
-        same = same_code and content["runs"] == Tally.of(study, scale).runs
-        return report.Finished(**content) if same else None
+        if content["code"] != _digest(study) and not self.whatever_code:
+            return {}
+        return {Chunk(*json.loads(key)): (found[0], found[1]) for key, found in content["chunks"].items()}
 
-    def write(self, study: Study, finished: report.Finished) -> None:
-        """Keep a finished study."""
+    def write(self, study: Study, found: Mapping[Chunk, tuple[list[int], float]]) -> None:
+        """Keep the chunks of a study."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        content = {"code": _digest(study), **dataclasses.asdict(finished)}
-        self._file(study).write_text(json.dumps(content), encoding="utf-8")
+        content = {"name": study.name, "code": _digest(study), "chunks": {chunk.key: found[chunk] for chunk in found}}
+        file = self._file(study)
+        half_written = file.with_suffix(f".{os.getpid()}")
+        half_written.write_text(json.dumps(content), encoding="utf-8")
+        half_written.replace(file)
+
+
+def summarize(study: Study, found: Mapping[Chunk, tuple[list[int], float]]) -> report.Finished | None:
+    """The chunks of a study together; None while there is none without an effect."""
+    runs: dict[str, int] = {}
+    alarms: dict[str, list[int]] = {}
+    for chunk, (counts, _) in sorted(found.items()):
+        runs[chunk.effect] = runs.get(chunk.effect, 0) + chunk.last - chunk.first
+        before = alarms.get(chunk.effect, [0] * len(study.rates))
+        alarms[chunk.effect] = [a + b for a, b in zip(before, counts, strict=True)]
+    ordered = {effect: runs[effect] for effect in (NULL, *study.effects) if effect in runs}
+    return report.Finished(ordered, alarms, sum(seconds for _, seconds in found.values())) if NULL in runs else None
 
 
 def _digest(study: Study) -> str:
@@ -124,54 +136,66 @@ def _digest(study: Study) -> str:
     return digest.hexdigest()[:16]
 
 
-def calibrate(chosen: Iterable[Study], everything: Iterable[Study], arguments: argparse.Namespace) -> None:
+def calibrate(chosen: Sequence[Study], everything: Sequence[Study], arguments: argparse.Namespace) -> None:
     """Run what is not done yet, and write both reports after each finished study."""
-    store = Store(STATE / f"seed-{arguments.seed}-scale-{arguments.scale:g}")
-    order = list(everything)
-    done: dict[str, report.Finished] = {}
-    for study in order:
-        fresh = arguments.fresh and study in chosen
-        kept = None if fresh else store.read(study, arguments.scale, whatever_code=arguments.report)
-        if kept is not None:
-            done[study.name] = kept
+    store = Store(STATE / f"seed-{arguments.seed}", whatever_code=arguments.report)
+    fresh = chosen if arguments.fresh else []
+    found = {study.name: {} if study in fresh else store.read(study) for study in everything}
 
     def save() -> None:
-        report.write(
-            HERE, arguments.seed, arguments.scale, [(study, done[study.name]) for study in order if study.name in done]
-        )
+        finished = [(study, summarize(study, found[study.name])) for study in everything]
+        report.write(HERE, arguments.seed, [(study, one) for study, one in finished if one is not None])
 
-    wanted = [] if arguments.report else chosen
-    pending = [Tally.of(study, arguments.scale) for study in wanted if study.name not in done]
-    print(f"{len(done)} of {len(order)} studies are done already, {len(pending)} to run")
+    pending = [
+        (study, chunk)
+        for study in ([] if arguments.report else chosen)
+        for chunk in plan(study, arguments.scale)
+        if not _covered(chunk, found[study.name])
+    ]
+    save()
+    print(f"{sum(map(len, found.values()))} chunks are done already, {len(pending)} to run")
+    if pending:
+        _run(pending, found, store, save, arguments)
+
+
+def _covered(chunk: Chunk, found: Iterable[Chunk]) -> bool:
+    return any(
+        other.effect == chunk.effect and other.first <= chunk.first and chunk.last <= other.last for other in found
+    )
+
+
+def _run(
+    pending: Sequence[tuple[Study, Chunk]],
+    found: dict[str, dict[Chunk, tuple[list[int], float]]],
+    store: Store,
+    save: Callable[[], None],
+    arguments: argparse.Namespace,
+) -> None:
+    """Every pending chunk, on as many processes as allowed; each is stored when it is done."""
+    left = Counter(study.name for study, _ in pending)
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
-    console = Console(stderr=True)
     executor = ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn"))
-    with executor, Progress(*columns, console=console) as progress:
-        futures: dict[Future[tuple[list[int], float]], tuple[Tally, str]] = {}
-        for tally in pending:
-            for effect, first, last in tally.chunks():
-                future = executor.submit(work, tally.study.name, effect, arguments.seed, first, last)
-                futures[future] = (tally, effect)
-                tally.open_chunks += 1
-        bar = progress.add_task("calibration", total=len(futures))
+    with executor, Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("calibration", total=len(pending))
+        futures = {
+            executor.submit(work, study.name, chunk.effect, arguments.seed, chunk.first, chunk.last): (study, chunk)
+            for study, chunk in pending
+        }
         try:
             for future in as_completed(futures):
-                tally, effect = futures[future]
-                counts, seconds = future.result()
-                tally.alarms[effect] = [a + b for a, b in zip(tally.alarms[effect], counts, strict=True)]
-                tally.seconds += seconds
-                tally.open_chunks -= 1
+                study, chunk = futures[future]
+                found[study.name][chunk] = future.result()
+                store.write(study, found[study.name])
+                left[study.name] -= 1
                 progress.advance(bar)
-                if not tally.open_chunks:
-                    done[tally.study.name] = tally.finished()
-                    store.write(tally.study, done[tally.study.name])
+                if not left[study.name]:
                     save()
-                    alarms = f"{tally.alarms[NULL]} of {tally.runs[NULL]}"
-                    progress.console.print(f"{tally.study.name}: {alarms}, {tally.seconds:.0f} s", highlight=False)
+                    one = summarize(study, found[study.name])
+                    alarms = "" if one is None else f"{one.alarms[NULL]} of {one.runs[NULL]}, {one.seconds:.0f} s"
+                    progress.console.print(f"{study.name}: {alarms}", highlight=False)
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
             raise
-    save()
 
 
 def main() -> None:
@@ -196,7 +220,7 @@ def main() -> None:
     ]
     if not chosen:
         sys.exit(f"no study matches {arguments.only}; there are:\n  " + "\n  ".join(every))
-    calibrate(chosen, every.values(), arguments)
+    calibrate(chosen, list(every.values()), arguments)
 
 
 if __name__ == "__main__":

@@ -262,7 +262,7 @@ STUDIES = [
             effects=SCALES | LOST,
             null_runs=54,
             power_runs=3,
-            chunk=6,
+            chunk=3,
             note=f"three models x eight benign changes ({'; '.join(KINDS)}), {PROMPTS} prompts x {NEW_TOKENS} tokens, "
             f"{FORCED_TOKENS} forced; bugs are planted into permuted copies",
         )
@@ -277,7 +277,7 @@ STUDIES = [
             else {f"temperature x{factor}": WrongTemperature(factor) for factor in (0.9, 0.8)},
             null_runs=runs,
             power_runs=6,
-            chunk=6,
+            chunk=3,
             note="temperature 0.7; 1; 1 with top-k 20; 0.8 with top-p 0.9",
         )
         for dtype, assisted, tokens, runs in (
