@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 PROMPTS = 12
 TOKENS = 32
+EDITION = 2
+"""Counts changes of what is measured, so that a floor of another edition is not read from the cache."""
 COPIES = 2
 """Permuted copies; each is loaded beside the reference."""
 SIXTEEN_BITS = frozenset({"bfloat16", "float16"})
@@ -44,7 +46,7 @@ class Floor:
     lead: NoiseFloor
     """Of the lead of the best token over the second best: its bound is the tie margin."""
     mean_kl: float
-    """KL divergence, in nats per token."""
+    """Mean KL divergence under the noisiest of the changes, in nats per token."""
     changes: tuple[str, ...]
     """The benign changes that it was measured under."""
 
@@ -65,7 +67,7 @@ class Benign:
 
     def floor(self, reference: Engine, prompts: PromptSet) -> Floor:
         """The noise floor of a reference in this environment: measured once, then read from the cache."""
-        key = f"{reference.variant.digest}-{fingerprint(describe_environment())}"
+        key = f"{reference.variant.digest}-{fingerprint(describe_environment())}-{EDITION}"
         file = self.cache / "noise-floor" / f"{key}.json"
         if file.is_file():
             content = json.loads(file.read_text(encoding="utf-8"))
@@ -93,15 +95,21 @@ class Benign:
                 f"permuted {number}, decode path": _logprobs(copy.force(given))
                 for number, copy in enumerate(copies[:1])
             },
-            **{name: other.score(given) for name, other in self._others(reference)},
+            **{
+                f"{name}{path}": values
+                for name, other in self._others(reference)
+                for path, values in (("", other.score(given)), (", decode path", _logprobs(other.force(given))))
+            },
         }
-        pairs = [pair for side in sides.values() for pair in zip(scored, side, strict=True)]
+        by_change = [list(zip(scored, side, strict=True)) for side in sides.values()]
+        pairs = [pair for change in by_change for pair in change]
         kl = [kl_divergence(*pair) for pair in pairs]
+        noisiest = max(np.concatenate([kl_divergence(*pair) for pair in change]).mean() for change in by_change)
         return Floor(
             float(np.sqrt(np.mean(np.concatenate([logprob_difference(*pair) for pair in pairs]) ** 2))),
             noise_floor([np.sqrt(values) for values in kl]),
             noise_floor([lead_drift(*pair) for pair in pairs]),
-            float(np.concatenate(kl).mean()),
+            float(noisiest),
             tuple(sides),
         )
 

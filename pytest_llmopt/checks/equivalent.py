@@ -53,8 +53,8 @@ class Limits:
 LIMITS = {
     "float64": Limits(0.02, 1e-5, 5e-4),
     "float32": Limits(0.02, 1e-5, 5e-4),
-    "float16": Limits(0.05, 1e-5, 5e-4),
-    "bfloat16": Limits(0.10, 1e-5, 5e-4),
+    "float16": Limits(0.05, 1e-5, 5e-3),
+    "bfloat16": Limits(0.10, 5e-5, 2e-2),
 }
 """By dtype. A TF32 matrix product (mean KL 1.5e-6, worst 5e-5 in float32) must pass; the smallest real bugs known
 (a softmax scale 2 % off: mean 1e-4, worst 5e-3) must not. KL limits are on what exceeds the floor, which in 16 bits is
@@ -119,7 +119,7 @@ def _judge(
     positions = sum(len(item.kl) for item in observed)
     floor = None if benign is None else benign.floor(reference, prompts)
     engines = [] if benign is None else benign.copies(reference)
-    copies = _floor_kl(engines, observed) if engines else []
+    copies = _floor_kl(engines, observed, floor.mean_kl) if engines and floor is not None else []
     tests = None if floor is None or not copies else _tests(observed, copies, floor, false_alarm)
     margin = max(limits.tie_margin, 0.0 if floor is None else tie_margin(floor.lead, positions, false_alarm))
     excess = [item.kl - own for item, own in zip(observed, copies, strict=True)] if copies else [o.kl for o in observed]
@@ -166,14 +166,19 @@ def _limit(practical: float, test: DriftTest | None) -> Tolerance:
     return Tolerance(at_most=practical if test is None or test.alarm else math.inf)
 
 
-def _floor_kl(copies: Sequence[Engine], observed: Sequence[Observed]) -> list[FloatArray]:
-    """KL of benign copies of the reference from it at the very same positions: `[tokens]` per prompt, their mean."""
+def _floor_kl(copies: Sequence[Engine], observed: Sequence[Observed], mean_kl: float) -> list[FloatArray]:
+    """KL of benign copies of the reference from it at the very same positions: `[tokens]` per prompt, their mean.
+
+    A prompt where the copies happen to agree (in 16 bits on a CPU, to the bit) is no quieter for other changes, such as
+    the decode path or another kernel: every prompt is lifted to the mean of the noisiest change that was measured.
+    """
     given = [item.generation.continuation for item in observed]
     by_copy = [
         [kl_divergence(item.reference, own) for item, own in zip(observed, copy.score(given), strict=True)]
         for copy in copies
     ]
-    return [np.mean(values, axis=0) for values in zip(*by_copy, strict=True)]
+    means = [np.mean(values, axis=0) for values in zip(*by_copy, strict=True)]
+    return [values + max(0.0, mean_kl - float(values.mean())) for values in means]
 
 
 def _tests(

@@ -40,8 +40,10 @@ def libraries():
 
 
 @pytest.fixture
-def project(pytester, libraries):
+def project(pytester, libraries, monkeypatch):
     """A folder with four prompts and a function that runs pytest in it, in this process."""
+    # The runs inside are not part of the xdist session that this test may be in; pytest-benchmark would think so.
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     pytester.makeini(SETTINGS)
     pytester.path.joinpath("prompts.jsonl").write_text("\n".join(map(json.dumps, PROMPTS)))
     return pytester
