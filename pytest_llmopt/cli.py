@@ -35,7 +35,7 @@ def gate(
     context: typer.Context,
     suite: Annotated[list[str] | None, typer.Option(help="A suite to run; all of them if none is given.")] = None,
     report: Annotated[Path, typer.Option(help="Where the JSON report goes.")] = Path(REPORT),
-    require: Annotated[str, typer.Option(help="Requirements whose absence fails: `gpu,awq`, or `all`.")] = "",
+    require: Annotated[str, typer.Option(help="Requirements whose absence fails: `gpu,bitsandbytes`, or `all`.")] = "",
 ) -> None:
     """Run the shipped suites and print the verdict table: `llmopt gate [OPTIONS] [MODEL]... [PYTEST OPTIONS]`.
 
