@@ -70,7 +70,9 @@ OPTIONS = {
         Option("device", "auto, cpu, cuda, cuda:1, ...", "auto"),
         Option("dtype", "dtype of both sides; auto is float32 on a CPU, else the checkpoint's", "auto", choices=DTYPES),
         Option("prompts", "JSON Lines file of prompts; the default is the held-out set of the zoo", ""),
-        Option("require", "requirements whose absence fails instead of skips (`gpu,bitsandbytes`, or `all`)", "", many=True),
+        Option(
+            "require", "requirements whose absence fails instead of skips (`gpu,bitsandbytes`, or `all`)", "", many=True
+        ),
         Option("cache", "folder for noise floors and other results that are expensive to get again", CACHE),
         Option("report", "where the JSON report goes", REPORT),
         Option("seed", "seed of every random draw", 0),

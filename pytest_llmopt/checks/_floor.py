@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from pytest_llmopt.core.engine import Continuation, SamplingParams
 from pytest_llmopt.core.environment import describe_environment, fingerprint
 from pytest_llmopt.core.errors import RequirementMissingError
+from pytest_llmopt.core.loading import locate
 from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.statistics.divergence import kl_divergence, logprob_difference
@@ -20,7 +22,6 @@ from pytest_llmopt.statistics.noise import NoiseFloor, lead_drift, noise_floor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from pytest_llmopt.core.engine import Engine, Generation
     from pytest_llmopt.core.logprobs import TopLogprobs
@@ -67,7 +68,8 @@ class Benign:
 
     def floor(self, reference: Engine, prompts: PromptSet) -> Floor:
         """The noise floor of a reference in this environment: measured once, then read from the cache."""
-        key = f"{reference.variant.digest}-{fingerprint(describe_environment())}-{EDITION}"
+        environment = describe_environment() | {"weights": _weights(reference.variant), "edition": EDITION}
+        key = f"{reference.variant.digest}-{fingerprint(environment)}"
         file = self.cache / "noise-floor" / f"{key}.json"
         if file.is_file():
             content = json.loads(file.read_text(encoding="utf-8"))
@@ -125,6 +127,12 @@ class Benign:
                 yield name, self.open(other)
             except RequirementMissingError:
                 continue
+
+
+def _weights(variant: Variant) -> list[tuple[str, int, int]]:
+    """Name, size and time of each weight file of a local model: one that was trained again has another floor."""
+    files = sorted(Path(locate(variant.model)).glob("*.safetensors"))
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 def without_end(continuation: Continuation, engine: Engine) -> Continuation | None:
