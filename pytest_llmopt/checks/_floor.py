@@ -105,13 +105,12 @@ class Benign:
         }
         by_change = [list(zip(scored, side, strict=True)) for side in sides.values()]
         pairs = [pair for change in by_change for pair in change]
-        kl = [kl_divergence(*pair) for pair in pairs]
-        noisiest = max(np.concatenate([kl_divergence(*pair) for pair in change]).mean() for change in by_change)
+        kl_by_change = [[kl_divergence(*pair) for pair in change] for change in by_change]
         return Floor(
             float(np.sqrt(np.mean(np.concatenate([logprob_difference(*pair) for pair in pairs]) ** 2))),
-            noise_floor([np.sqrt(values) for values in kl]),
+            noise_floor([np.sqrt(values) for change in kl_by_change for values in change]),
             noise_floor([lead_drift(*pair) for pair in pairs]),
-            float(noisiest),
+            max(float(np.concatenate(change).mean()) for change in kl_by_change),
             tuple(sides),
         )
 
