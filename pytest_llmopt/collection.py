@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from pytest_llmopt.core.errors import LlmoptError, RequirementMissingError, UnknownNameError
+from pytest_llmopt.core.requirements import require
 from pytest_llmopt.fixtures import skip_or_fail
 from pytest_llmopt.markers import Marks, compare, gpu_requirement
 from pytest_llmopt.names import PREFIX, is_ours, model_of
 from pytest_llmopt.session import COMPARISON, REQUIREMENTS, Session
-
-if TYPE_CHECKING:
-    from pytest_llmopt.core.requirements import Requirement
 
 BY_MODEL = ("benchmark", "benign", "draft", "flash_attention_2", "flash_attention_3", "flex_attention", "sdpa")
 """Requirements that turn up only when a model is loaded or a check runs."""
@@ -94,14 +90,13 @@ def _pair(item: pytest.Item) -> tuple[str, str]:
 
 def check_requirements(item: pytest.Item) -> None:
     """Skip a test whose requirements are not met, or fail it where `--llmopt-require` says so."""
-    requirements = item.stash.get(REQUIREMENTS, ())
-    missing = next((error for error in map(_missing, requirements) if error is not None), None)
-    if missing is not None:
-        comparison = item.stash.get(COMPARISON, None)
-        label = "" if comparison is None else f"{comparison.candidate.label} + {comparison.reference.label}"
-        skip_or_fail(Session.of(item.config), missing, label)
-
-
-def _missing(requirement: Requirement) -> RequirementMissingError | None:
-    reason = requirement.missing()
-    return None if reason is None else RequirementMissingError(requirement.name, reason)
+    missing: RequirementMissingError | None = None
+    try:
+        require(*item.stash.get(REQUIREMENTS, ()))
+    except RequirementMissingError as error:
+        missing = error
+    if missing is None:
+        return
+    comparison = item.stash.get(COMPARISON, None)
+    label = "" if comparison is None else f"{comparison.candidate.label} + {comparison.reference.label}"
+    skip_or_fail(Session.of(item.config), missing, label)
