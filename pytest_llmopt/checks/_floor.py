@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import numpy as np
 from pytest_llmopt.core.engine import Continuation, SamplingParams
 from pytest_llmopt.core.environment import describe_environment, fingerprint
 from pytest_llmopt.core.errors import RequirementMissingError
+from pytest_llmopt.core.files import write_json
 from pytest_llmopt.core.loading import locate
 from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.variant import Applied, Variant
@@ -76,10 +76,7 @@ class Benign:
             floors = {name: NoiseFloor(**content[name]) for name in ("root_kl", "lead")}
             return Floor(content["drift"], **floors, mean_kl=content["mean_kl"], changes=tuple(content["changes"]))
         floor = self._measure(reference, prompts.take(PROMPTS))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        half_written = file.with_suffix(f".{os.getpid()}")
-        half_written.write_text(json.dumps(dataclasses.asdict(floor)), encoding="utf-8")
-        half_written.replace(file)
+        write_json(file, dataclasses.asdict(floor), allow_nan=True, indent=None)
         return floor
 
     def _measure(self, reference: Engine, prompts: PromptSet) -> Floor:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import tempfile
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmopt.core.files import write_json
 from pytest_llmopt.core.verdict import Metric, Status, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
 SCHEMA = 1
 
@@ -108,17 +106,4 @@ def write_report(
         "session": dict(session or {}),
         "records": [record.to_json() for record in records],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, allow_nan=False)
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(name).chmod(
-            0o666 & ~mask
-        )  # a temporary file is its owner's alone; a report is for the CI that collects it
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_json(path, content)
