@@ -26,16 +26,23 @@ PROMPTS = [
 
 @pytest.fixture(scope="session")
 def libraries():
-    """Load every family once, so that no run in this process has to import torch and its models anew."""
+    """Run every family and quantizer once, so that no run in this process imports torch and its like anew.
+
+    A quantizer that registers operators cannot even be imported twice.
+    """
     from pytest_llmopt.core.engine import SamplingParams
     from pytest_llmopt.core.loading import ZOO, LoadPolicy
     from pytest_llmopt.core.registry import Registry
-    from pytest_llmopt.core.variant import Variant
+    from pytest_llmopt.core.variant import Applied, Variant
 
     for name in Registry("checks", "check").names():
         Registry("checks", "check").load(name)
-    for model in ZOO:
-        engine = Registry("engines", "engine").load("transformers").open(Variant(model), LoadPolicy())
+    optimizations = Registry("optimizations", "optimization")
+    quantizers = [name for name in optimizations.names() if name.startswith("quantization.")]
+    variants = [Variant(model) for model in ZOO]
+    variants += [Variant(ZOO[0], (Applied(name, optimizations.load(name)()),)) for name in quantizers]
+    for variant in variants:
+        engine = Registry("engines", "engine").load("transformers").open(variant, LoadPolicy())
         engine.generate([engine.encode("import")], SamplingParams(max_new_tokens=2))
 
 
