@@ -28,7 +28,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 gate: $(READY) ## run the shipped suites against the zoo on this machine and print the verdicts
-	$(BIN)/llmopt gate
+	$(BIN)/llmopt gate --workers 2
 
 test: $(READY) ## run the project's own tests
 	$(BIN)/python -m pytest tests -n 2 --dist loadgroup

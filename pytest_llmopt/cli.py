@@ -13,6 +13,12 @@ import typer
 from pytest_llmopt._version import __version__
 from pytest_llmopt.core.loading import suites_folder
 from pytest_llmopt.options import REPORT
+from pytest_llmopt.session import Run
+
+TIMED = ("performance",)
+"""Suites that are timed, and so must have the machine to themselves."""
+CONTINUES = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+"""Ends of a pytest session after which the next one still says something."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Verdicts on optimized language models.")
 
@@ -36,6 +42,9 @@ def gate(
     suite: Annotated[list[str] | None, typer.Option(help="A suite to run; all of them if none is given.")] = None,
     report: Annotated[Path, typer.Option(help="Where the JSON report goes.")] = Path(REPORT),
     require: Annotated[str, typer.Option(help="Requirements whose absence fails: `gpu,bitsandbytes`, or `all`.")] = "",
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes side by side, each with models of its own; timing runs alone.")
+    ] = 1,
 ) -> None:
     """Run the shipped suites and print the verdict table: `llmopt gate [OPTIONS] [MODEL]... [PYTEST OPTIONS]`.
 
@@ -49,13 +58,35 @@ def gate(
             message = f"unknown suite {name!r}; known: {', '.join(known)}"
             raise typer.BadParameter(message)
     models = list(itertools.takewhile(lambda argument: not argument.startswith("-"), context.args))
-    arguments = [str(folder / name) for name in suite or known]
     # The suites are run by their own settings, not by those of the project that the user happens to stand in.
-    arguments += ["-c", str(folder / "pytest.ini"), f"--rootdir={folder}", "-p", "no:cacheprovider", "-q"]
+    arguments = ["-c", str(folder / "pytest.ini"), f"--rootdir={folder}", "-p", "no:cacheprovider", "-q"]
     arguments += [f"--llmopt-model={name}" for name in models or ["zoo"]]
     arguments += [f"--llmopt-report={report}"]
     arguments += [f"--llmopt-require={require}"] if require else []
-    sys.exit(pytest.main([*arguments, *context.args[len(models) :]]))
+    arguments += context.args[len(models) :]
+    sys.exit(_run(_parts(folder, suite or known, workers), arguments))
+
+
+def _parts(folder: Path, suites: list[str], workers: int) -> list[list[str]]:
+    """The pytest sessions to run: what is timed runs alone, after everything that can share the machine."""
+    alone = [str(folder / name) for name in suites if workers == 1 or name in TIMED]
+    shared = [str(folder / name) for name in suites if str(folder / name) not in alone]
+    parallel = ["-n", str(workers), "--dist", "loadgroup"]
+    return [part for part in ([*shared, *parallel] if shared else [], alone) if part]
+
+
+def _run(parts: list[list[str]], arguments: list[str]) -> int:
+    """One pytest session after another, with one report and one table at the end; the first exit code that is not 0."""
+    run = Run()
+    codes = []
+    for place, part in enumerate(parts):
+        run.goes_on = place + 1 < len(parts)
+        codes.append(int(pytest.main([*part, *arguments], plugins=[run])))
+        if codes[-1] not in CONTINUES:
+            break
+    # A part that selects nothing, as with -k, is no failure of the others.
+    told = [code for code in codes if code != pytest.ExitCode.NO_TESTS_COLLECTED] or codes
+    return max(told)
 
 
 def main() -> None:

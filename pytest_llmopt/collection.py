@@ -39,6 +39,19 @@ def describe(config: pytest.Config, items: list[pytest.Item]) -> None:
     _check_required(session, items)
 
 
+def group(item: pytest.Item) -> str:
+    """What the tests of one candidate of one model have in common; the model alone where the markers are wrong."""
+    session = Session.of(item.config)
+    model = str(model_of(item))
+    try:
+        marks = Marks.of(_closest(item), session.optimizations)
+        comparison = compare(marks, model, session.settings, session.optimizations, session.engines)
+    except LlmoptError:  # `describe` says so, if the test is selected at all
+        return model
+    # pytest-xdist reads a group from behind the last @ and the last ] of a test's name.
+    return f"{model}-{comparison.candidate.digest}".replace("@", "-").replace("]", "-")
+
+
 def _check_required(session: Session, items: list[pytest.Item]) -> None:
     """Refuse a name in `--llmopt-require` that nothing here answers to: a typo must not let a gate pass by skipping."""
     names = session.optimizations.names()

@@ -64,7 +64,8 @@ def _side(request: pytest.FixtureRequest, role: Literal["candidate", "reference"
     try:
         with session.stopwatch.running():
             engine = session.loader.get(variant, keep=(comparison.candidate, comparison.reference))
-        return Side(role, variant, engine, session.stopwatch, session.context(request.node, comparison))
+        scores = session.scores if role == "reference" else None
+        return Side(role, variant, engine, session.stopwatch, session.context(request.node, comparison), scores)
     except LlmoptError as error:
         failure = error
     if isinstance(failure, RequirementMissingError):

@@ -21,6 +21,8 @@ __all__ = ["candidate", "llmopt_model", "llmopt_variant", "prompts", "reference"
 
 CARRIED = "llmopt_records"
 """The attribute of a test report that carries its records, also from a worker of pytest-xdist to the controller."""
+SPENT = "llmopt_spent"
+"""Where a worker of pytest-xdist says what it has spent."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -63,10 +65,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep the tests of one model on one worker, for `--dist loadgroup`."""
-    model = model_of(item)
-    if model is not None and item.config.pluginmanager.hasplugin("xdist"):
-        item.add_marker(pytest.mark.xdist_group(model))
+    """Keep the tests of one candidate on one worker, for `--dist loadgroup`, so that it is loaded once."""
+    if model_of(item) is not None and item.config.getoption("loadgroup", default=False):
+        from pytest_llmopt import collection
+
+        item.add_marker(pytest.mark.xdist_group(collection.group(item)))
 
 
 @pytest.hookimpl(trylast=True)
@@ -138,16 +141,27 @@ class _Keeper:
 
             Session.of(self._config).keep(carried)
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Keep what a worker of pytest-xdist has spent."""
+        spent = getattr(node, "workeroutput", {}).get(SPENT)
+        if spent is not None:
+            from pytest_llmopt.session import Session
+
+            Session.of(self._config).run.spent.append(spent)
+
     def pytest_sessionfinish(self) -> None:
-        """Close every engine, also after Ctrl-C."""
+        """Close every engine, also after Ctrl-C; say what this process has spent."""
         ours = self._config.stash.get(SESSION, None)
         if ours is not None:
-            ours.loader.close()
+            costs = ours.close()
+            if hasattr(self._config, "workeroutput"):
+                self._config.workeroutput[SPENT] = costs
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the verdict table."""
         ours = self._config.stash.get(SESSION, None)
-        if ours is not None and ours.records:
+        if ours is not None and ours.records and not ours.run.goes_on:
             terminalreporter.section("llmopt verdicts")
             writer = terminalreporter._tw  # noqa: SLF001 - pytest has no public name for the width and the colors
             # A log has no width of its own; a terminal has one to keep to.

@@ -18,7 +18,7 @@ from pytest_llmopt.markers import Comparison
 from pytest_llmopt.options import SESSION, SETTINGS
 from pytest_llmopt.reporting.failure import describe
 from pytest_llmopt.runtime.loader import Loader
-from pytest_llmopt.runtime.side import Side, Stopwatch
+from pytest_llmopt.runtime.side import Scores, Side, Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +33,25 @@ COMPARISON = pytest.StashKey[Comparison]()
 RECORDS = pytest.StashKey[list[Record]]()
 
 
+@dataclass(eq=False)
+class Run:
+    """A run of the gate: one pytest session after another that make one report and one table."""
+
+    records: list[Record] = field(default_factory=list)
+    """Of the sessions so far."""
+    spent: list[dict[str, Any]] = field(default_factory=list)
+    """What every process so far has spent."""
+    goes_on: bool = False
+    """Another session follows, and the table is left to it."""
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Tell the session that it is a part of this run."""
+        config.stash[RUN] = self
+
+
+RUN = pytest.StashKey[Run]()
+
+
 @dataclass
 class Session:
     """One per pytest process; the controller of pytest-xdist holds the records of all workers."""
@@ -43,7 +62,8 @@ class Session:
     loader: Loader
     writes_report: bool
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
-    records: list[Record] = field(default_factory=list)
+    scores: Scores = field(default_factory=Scores)
+    run: Run = field(default_factory=Run)
 
     @classmethod
     def of(cls, config: pytest.Config) -> Session:
@@ -61,6 +81,7 @@ class Session:
             engines,
             Loader(engines, settings.policy),
             writes_report=not hasattr(config, "workerinput"),
+            run=config.stash.get(RUN, None) or Run(),
         )
         return config.stash[SESSION]
 
@@ -89,7 +110,7 @@ class Session:
         def open_(variant: Variant) -> Side:
             with self.stopwatch.running():
                 engine = self.loader.get(variant, keep=(comparison.candidate, comparison.reference))
-            return Side("reference", variant, engine, self.stopwatch, context)
+            return Side("reference", variant, engine, self.stopwatch, context, self.scores)
 
         def reopen(variant: Variant) -> Engine:
             return self.loader.reopen(variant, keep=(comparison.candidate, comparison.reference))
@@ -107,14 +128,31 @@ class Session:
 
     def keep(self, records: list[Mapping[str, Any]]) -> None:
         """Add records and write the report at once, so that an interrupted run loses nothing."""
-        self.records += map(Record.from_json, records)
-        if records and self.writes_report:
-            write_report(self.settings.report, describe_environment(), self.records, self.costs())
+        if records:
+            self.run.records += map(Record.from_json, records)
+            self._write_report()
 
-    def costs(self) -> dict[str, object]:
-        """What this process has spent so far; workers of pytest-xdist load and run models of their own."""
+    @property
+    def records(self) -> list[Record]:
+        """Of the run so far."""
+        return self.run.records
+
+    def close(self) -> dict[str, Any]:
+        """Close every engine and bring the report up to date; gives what this process has spent."""
+        self.loader.close()
+        self._write_report()
+        self.run.spent.append(self._costs())
+        return self._costs()
+
+    def _costs(self) -> dict[str, Any]:
         loads = self.loader.loads
         return {"loads": len(loads), "variants": len(set(loads)), "engine_seconds": self.stopwatch.seconds}
+
+    def _write_report(self) -> None:
+        if self.records and self.writes_report:
+            together = [*self.run.spent, self._costs()]
+            spent = {name: sum(costs[name] for costs in together) for name in self._costs()}
+            write_report(self.settings.report, describe_environment(), self.records, spent)
 
     def table(self, *, width: int, color: bool) -> str:
         """The verdict table."""

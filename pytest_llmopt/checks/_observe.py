@@ -1,7 +1,8 @@
-"""What an equivalence check looks at: greedy decoding, a second call, forced decoding, chunked prefill."""
+"""What an equivalence check looks at: greedy decoding first, then a second call, forced decoding, chunked prefill."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_llmopt.core.engine import Generation
-    from pytest_llmopt.core.prompts import PromptSet
+    from pytest_llmopt.core.prompts import Prompt, PromptSet
 
 FORCED_PROMPTS = 4
 FORCED_FROM = 8
@@ -22,10 +23,15 @@ PREFILL_CHUNK = 16
 
 @dataclass(frozen=True)
 class Run:
-    """What was observed in one go, and how many graphs were compiled once more when warm; None where none is."""
+    """What was observed so far."""
 
     observed: tuple[Observed, ...]
-    recompiled: int | None
+    recompiled: int | None = None
+    """Graphs that were compiled once more when warm; None where none is compiled, or before the second call."""
+
+    def grown(self, other: Run) -> Run:
+        """With what was observed of further prompts."""
+        return dataclasses.replace(self, observed=self.observed + other.observed)
 
 
 def long_prompts(prompts: PromptSet, engine: Engine, forced_tokens: int) -> list[tuple[str, Continuation]]:
@@ -38,39 +44,56 @@ def long_prompts(prompts: PromptSet, engine: Engine, forced_tokens: int) -> list
     return [(name, Continuation(ids[:FORCED_FROM], ids[FORCED_FROM:])) for name, ids in longest]
 
 
-def observe(
+def decode(candidate: Engine, reference: Engine, prompts: Sequence[Prompt], max_new_tokens: int) -> Run:
+    """Decode greedily; score exactly those tokens. What most bugs show in, at the price of one decode."""
+    encoded = [prompt.encode(candidate) for prompt in prompts]
+    generations = candidate.generate(encoded, SamplingParams(max_new_tokens=max_new_tokens))
+    return Run(_observed(reference, [prompt.id for prompt in prompts], generations, forced=False))
+
+
+def widen(
+    run: Run,
     candidate: Engine,
     reference: Engine,
-    prompts: PromptSet,
+    prompts: Sequence[Prompt],
     max_new_tokens: int,
     long: Sequence[tuple[str, Continuation]],
 ) -> Run:
-    """Decode, decode again, force long prompts through the decode path; score exactly those tokens."""
-    forced = [(f"{name} (forced)", item) for name, item in zip(_names(long), _force(candidate, long), strict=True)]
-    encoded = [prompt.encode(candidate) for prompt in prompts]
-    sampling = SamplingParams(max_new_tokens=max_new_tokens)
-    decoded = list(zip((prompt.id for prompt in prompts), candidate.generate(encoded, sampling), strict=True))
+    """Decode again, force long prompts through the decode path, whole and after a prefill in chunks.
+
+    Args:
+        run: what the first call showed.
+        candidate: the side that decodes.
+        reference: the side that scores what was decoded.
+        prompts: those to decode once more.
+        max_new_tokens: tokens to decode after each of them.
+        long: names of long prompts, and their tokens to force.
+    """
     compiled = candidate.compilations()
     # Once more, now that caches, graphs and drafts have been used: what is left over from a call shows in the next.
-    again = prompts.take(max(1, len(prompts) // 4))
-    repeated = candidate.generate(encoded[: len(again)], sampling)
-    decoded += [(f"{prompt.id} (second call)", item) for prompt, item in zip(again, repeated, strict=True)]
+    again = decode(candidate, reference, prompts, max_new_tokens)
     recompiled = candidate.compilations() - compiled if compiled else None
+    observed = run.observed + tuple(
+        dataclasses.replace(item, prompt_id=f"{item.prompt_id} (second call)") for item in again.observed
+    )
+    names = [name for name, _ in long]
+    forced = _force(candidate, long)
+    observed += _observed(reference, [f"{name} (forced)" for name in names], forced, forced=True)
     if recompiled is None:  # a compiled prefill would be compiled anew for every length of chunk
         chunked = [(name, Continuation(*_split(item))) for name, item in long]
         pieces = _force(candidate, chunked, prefill_chunk=PREFILL_CHUNK)
-        forced += [(f"{name} (chunked prefill)", item) for name, item in zip(_names(chunked), pieces, strict=True)]
-    everything = decoded + forced
-    scored = reference.score([item.continuation for _, item in everything])
-    observed = (
-        Observed.of(name, item, theirs, forced=place >= len(decoded))
-        for place, ((name, item), theirs) in enumerate(zip(everything, scored, strict=True))
+        observed += _observed(reference, [f"{name} (chunked prefill)" for name in names], pieces, forced=True)
+    return Run(observed, recompiled)
+
+
+def _observed(
+    reference: Engine, names: Sequence[str], generations: Sequence[Generation], *, forced: bool
+) -> tuple[Observed, ...]:
+    scored = reference.score([item.continuation for item in generations]) if generations else []
+    return tuple(
+        Observed.of(name, item, theirs, forced=forced)
+        for name, item, theirs in zip(names, generations, scored, strict=True)
     )
-    return Run(tuple(observed), recompiled)
-
-
-def _names(items: Sequence[tuple[str, Continuation]]) -> list[str]:
-    return [name for name, _ in items]
 
 
 def _force(

@@ -10,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pytest_llmopt.checks._drift import Observed, classes
 from pytest_llmopt.checks._floor import SIXTEEN_BITS, Benign, Floor
-from pytest_llmopt.checks._observe import Run, long_prompts, observe
+from pytest_llmopt.checks._observe import Run, decode, long_prompts, widen
 from pytest_llmopt.checks._places import Place, worst_place
 from pytest_llmopt.core.errors import LlmoptError
 from pytest_llmopt.core.prompts import PromptSet
@@ -75,6 +76,9 @@ def equivalent(
 ) -> Verdict:
     """A verdict on whether the candidate decodes greedily as the reference would, up to ties.
 
+    Looks at one greedy decode first: what is broken there fails at once. Then at a second call, at tokens forced
+    through the decode path and at chunked prefill; then at more prompts, while the interval cannot decide.
+
     Args:
         candidate: the side that decodes.
         reference: the side that scores what was decoded.
@@ -83,21 +87,28 @@ def equivalent(
         num_prompts: how many prompts to begin with; doubled while the interval cannot decide.
         max_prompts: how many to use at most.
         forced_tokens: the most tokens of long prompts that are driven through the decode path; 0 for none.
-        false_alarm: the probability that rounding alone exceeds the noise floor.
+        false_alarm: the probability that rounding alone exceeds the noise floor, over all looks together.
         limits: what to tolerate beyond the floor; the default belongs to the dtype.
     """
     chosen = PromptSet.of(prompts)
     limits = limits or limits_for(candidate, reference)
     context: Context | None = getattr(reference, "context", None)
     benign = Benign(context.open, context.cache) if context is not None and context.open is not None else None
-    long = long_prompts(chosen, candidate, forced_tokens)
-    count = min(num_prompts, len(chosen))
-    while True:
-        run = observe(candidate, reference, chosen.take(count), max_new_tokens, long)
-        verdict = _judge(candidate, reference, run, chosen, benign, limits, false_alarm, max_new_tokens)
-        if verdict.status is not Status.INCONCLUSIVE or count >= min(max_prompts, len(chosen)):
-            break
-        count = min(2 * count, max_prompts, len(chosen))
+    all_prompts = tuple(chosen)
+    last = min(max_prompts, len(chosen))
+    count = min(num_prompts, last)
+    looks = 2 + math.ceil(math.log2(last / count))
+    judge = partial(_judge, candidate, reference, chosen, benign, limits, false_alarm / looks, max_new_tokens)
+    run = decode(candidate, reference, all_prompts[:count], max_new_tokens)
+    verdict = judge(run)
+    if verdict.status is not Status.FAIL:
+        again, long = all_prompts[: max(1, count // 4)], long_prompts(chosen, candidate, forced_tokens)
+        run = widen(run, candidate, reference, again, max_new_tokens, long)
+        verdict = judge(run)
+    while verdict.status is Status.INCONCLUSIVE and count < last:
+        more = min(2 * count, last)
+        run = run.grown(decode(candidate, reference, all_prompts[count:more], max_new_tokens))
+        verdict, count = judge(run), more
     if verdict.status is Status.FAIL and candidate.dtype in SIXTEEN_BITS and benign is not None:
         options = {"max_new_tokens": max_new_tokens, "forced_tokens": forced_tokens}
         line = _in_float32(candidate, reference, benign, chosen.take(count), options)
@@ -108,17 +119,17 @@ def equivalent(
 def _judge(
     candidate: Engine,
     reference: Engine,
-    run: Run,
     prompts: PromptSet,
     benign: Benign | None,
     limits: Limits,
     false_alarm: float,
     max_new_tokens: int,
+    run: Run,
 ) -> Verdict:
     observed = run.observed
     positions = sum(len(item.kl) for item in observed)
     floor = None if benign is None else benign.floor(reference, prompts)
-    engines = [] if benign is None else benign.copies(reference)
+    engines = [] if benign is None or _settled(observed, limits) else benign.copies(reference)
     copies = _floor_kl(engines, observed, floor.mean_kl) if engines and floor is not None else []
     tests = None if floor is None or not copies else _tests(observed, copies, floor, false_alarm)
     margin = max(limits.tie_margin, 0.0 if floor is None else tie_margin(floor.lead, positions, false_alarm))
@@ -147,7 +158,7 @@ def _judge(
     above = tests is None or tests.mean.alarm
     drifts = [above and float(values.mean()) > limits.mean_kl for values in excess]
     evidence = f"{positions:,} positions, {classes(observed, margin, drifts)}"
-    if floor is not None and tests is not None:
+    if floor is not None:
         drift = float(np.sqrt(np.mean(np.concatenate([item.drift for item in observed]) ** 2)))
         metrics["times_floor"] = Metric(Estimate.exact(times_floor(drift, floor.drift), positions), unit="x")
         evidence += f", drift {drift:.1e} nats = {times_floor(drift, floor.drift):.2g}x floor"
@@ -159,6 +170,11 @@ def limits_for(candidate: Engine, reference: Engine) -> Limits:
     """The limits of the coarser of the two dtypes."""
     order = list(LIMITS)
     return LIMITS[order[max(order.index(candidate.dtype), order.index(reference.dtype))]]
+
+
+def _settled(observed: Sequence[Observed], limits: Limits) -> bool:
+    """Whether no position reaches even the limit of the mean: then nothing can fail, and no floor need be asked."""
+    return all(float(item.kl.max()) <= limits.mean_kl for item in observed)
 
 
 def _limit(practical: float, test: DriftTest | None) -> Tolerance:

@@ -60,6 +60,11 @@ class TopLogprobs:
         return int(self.top_ids.shape[1])
 
     @property
+    def nbytes(self) -> int:
+        """The memory that its arrays hold, in bytes."""
+        return sum(own.nbytes for own in (self.token_ids, self.token_logprobs, self.top_ids, self.top_logprobs))
+
+    @property
     def is_complete(self) -> bool:
         """Whether the whole vocabulary is known, so that statistics are exact."""
         return self.k == self.vocab_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -35,6 +36,39 @@ class Stopwatch:
 
 
 @dataclass
+class Scores:
+    """What references have scored: candidates that emit the same tokens are all judged by the same log-probabilities.
+
+    A reference is not what is tested, so asking it twice for the same tokens would only cost time. Least recently used
+    first, up to `limit_bytes`.
+    """
+
+    limit_bytes: int = 2**28
+    _kept: OrderedDict[tuple[str, Continuation], TopLogprobs] = field(default_factory=OrderedDict)
+    _bytes: int = 0
+
+    def score(self, engine: Engine, continuations: Sequence[Continuation]) -> list[TopLogprobs]:
+        """Teacher-forced log-probabilities, in the order given; only what is not known yet is asked of the engine."""
+        digest = engine.variant.digest
+        keys = [(digest, item) for item in continuations]
+        known = {key: self._kept[key] for key in keys if key in self._kept}
+        unknown = list(dict.fromkeys(key for key in keys if key not in known))
+        if unknown:
+            known.update(zip(unknown, engine.score([item for _, item in unknown]), strict=True))
+        for key in keys:
+            self._keep(key, known[key])
+        return [known[key] for key in keys]
+
+    def _keep(self, key: tuple[str, Continuation], scored: TopLogprobs) -> None:
+        if key not in self._kept:
+            self._kept[key] = scored
+            self._bytes += scored.nbytes
+        self._kept.move_to_end(key)
+        while self._bytes > self.limit_bytes:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+
+
+@dataclass
 class Side:
     """`candidate` or `reference`: an engine by delegation, so that every check takes either a side or an engine."""
 
@@ -43,6 +77,8 @@ class Side:
     engine: Engine
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     context: Context = field(default_factory=Context)
+    scores: Scores | None = None
+    """Of a reference in a session: what it and others have scored already."""
 
     def __repr__(self) -> str:
         """What a failing test shows of it."""
@@ -84,7 +120,9 @@ class Side:
     def score(self, continuations: Sequence[Continuation]) -> list[TopLogprobs]:
         """Teacher-forced log-probabilities, in the order given."""
         with self.stopwatch.running():
-            return self.engine.score(continuations)
+            if self.scores is None:
+                return self.engine.score(continuations)
+            return self.scores.score(self.engine, continuations)
 
     def force(self, continuations: Sequence[Continuation], *, prefill_chunk: int | None = None) -> list[Generation]:
         """Drive given tokens through the decode path, in the order given."""

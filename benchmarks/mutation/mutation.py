@@ -1,0 +1,129 @@
+"""What a mutant is: an ordinary optimization that re-creates one real bug in the candidate, and nothing else."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pytest_llmopt import Promise
+from pytest_llmopt.core.optimization import build
+from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.core.variant import Applied, Variant
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+HERE = Path(__file__).parent
+CATEGORIES = (
+    "kv_cache",
+    "speculative_greedy",
+    "speculative_sampled",
+    "attention",
+    "weight_quantization",
+    "activation_quantization",
+    "graph_capture",
+    "batching",
+    "sampling",
+    "export",
+    "performance",
+)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A bug, or a benign difference, with where it comes from; options are fields, as in every optimization.
+
+    A subclass changes the loaded candidate in `change`, or what is asked of the engine in `for_transformers`. It must
+    not touch anything that the reference in the same process uses: no class, no module-level function for good.
+    """
+
+    promise: ClassVar[Promise] = Promise.EQUIVALENT
+    requirements: ClassVar[tuple[Any, ...]] = ()
+    conflicts: ClassVar[Mapping[str, str]] = {}
+
+    category: ClassVar[str]
+    """One of `CATEGORIES`; of a benign difference, the category that it looks like."""
+    source: ClassVar[str]
+    """Catalogue id and issue, such as `KV01 huggingface/transformers#30437`."""
+    base: ClassVar[tuple[tuple[str, Mapping[str, Any]], ...]] = ()
+    """The optimization that has the bug, with its options; what it is decides which checks the gate runs."""
+    models: ClassVar[tuple[str, ...]] = ("tiny-llama",)
+    """The models that can show it; the first is judged."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """What has to happen for it to show: `sampling`, `padding`, `long_prompt`, `second_call`, `bias`, `window` ..."""
+    dtype: ClassVar[str] = "float32"
+
+    def for_transformers(self, plan: Any) -> None:
+        """Change the model once it is loaded."""
+        plan.after_load.append(self.change)
+
+    def change(self, model: Any) -> None:
+        """Plant the bug into a loaded model."""
+        raise NotImplementedError
+
+    def claims(self, _use: Any) -> Sequence[Any]:
+        """Nothing of its own: the optimization that has the bug says what must be true."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of a folder of mutants."""
+
+    id: str
+    """The name of the file."""
+    kind: type[Mutant]
+    benign: bool
+
+    @property
+    def full_name(self) -> str:
+        """What it is registered under."""
+        return f"{'benign' if self.benign else 'mutants'}.{self.id}"
+
+    def variant(self, **options: Any) -> Variant:
+        """The candidate: the base with the bug stacked on it."""
+        registry = Registry("optimizations", "optimization")
+        base = [Applied(name, build(registry.load(name), name, (), given)) for name, given in self.kind.base]
+        own = Applied(self.full_name, build(self.kind, self.id, (), options))
+        return Variant(self.kind.models[0], (*base, own), dtype=self.kind.dtype, device="cpu")
+
+
+def catalogue(folders: Sequence[Path] = (), *, benign: bool | None = None) -> list[Entry]:
+    """Every mutant of this benchmark and of further folders, then every benign difference."""
+    places = [(HERE / "mutants", False), *((Path(folder), False) for folder in folders), (HERE / "benign", True)]
+    entries = [
+        Entry(file.stem, _load(file), is_benign)
+        for folder, is_benign in places
+        if benign in {None, is_benign}
+        for file in sorted(folder.glob("[!_]*.py"))
+    ]
+    if twice := {item.full_name for item in entries if sum(other.full_name == item.full_name for other in entries) > 1}:
+        msg = f"more than one file is called {', '.join(sorted(twice))}"
+        raise ValueError(msg)
+    return entries
+
+
+def _load(file: Path) -> type[Mutant]:
+    name = f"mutation_{file.parent.name}_{file.stem}"
+    if name in sys.modules:
+        module = sys.modules[name]
+    else:
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    (offered,) = module.__all__
+    kind: type[Mutant] = getattr(module, offered)
+    if kind.category not in CATEGORIES:
+        msg = f"{file.name}: category {kind.category!r} is not one of {', '.join(CATEGORIES)}"
+        raise ValueError(msg)
+    return kind
+
+
+def pytest_llmopt_optimizations(config: Any) -> dict[str, type[Mutant]]:  # noqa: ARG001 - the hook's own signature
+    """The public hook of pytest-llmopt: every mutant as an optimization."""
+    return {entry.full_name: entry.kind for entry in catalogue()}
