@@ -7,7 +7,7 @@ from pytest_llmopt import llmopt
     {
         "static_cache": llmopt.static_cache(),
         "static_cache_reused": llmopt.static_cache(max_cache_len=704, reuse=True),
-        "static_cache_compiled": llmopt.static_cache(compile=True),
+        "static_cache_compiled": llmopt.static_cache(compile=True, max_cache_len=384, reuse=True),
     }
 )
 def test_static_cache(candidate, reference, prompts):

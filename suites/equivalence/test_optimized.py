@@ -6,7 +6,7 @@ from pytest_llmopt import llmopt
 @llmopt.variants(
     {
         "static_cache_reused": llmopt.static_cache(max_cache_len=704, reuse=True),
-        "static_cache_compiled": llmopt.static_cache(compile=True),
+        "static_cache_compiled": llmopt.static_cache(compile=True, max_cache_len=384, reuse=True),
         "assisted": llmopt.assisted(),
         "prompt_lookup": llmopt.prompt_lookup(3),
     }
