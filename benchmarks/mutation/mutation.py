@@ -95,7 +95,7 @@ def catalogue(folders: Sequence[Path] = (), *, benign: bool | None = None) -> li
     """Every mutant of this benchmark and of further folders, then every benign difference."""
     places = [(HERE / "mutants", False), *((Path(folder), False) for folder in folders), (HERE / "benign", True)]
     entries = [
-        Entry(file.stem, _load(file), is_benign)
+        Entry(file.stem, load_mutant(file), is_benign)
         for folder, is_benign in places
         if benign in {None, is_benign}
         for file in sorted(folder.glob("[!_]*.py"))
@@ -106,18 +106,29 @@ def catalogue(folders: Sequence[Path] = (), *, benign: bool | None = None) -> li
     return entries
 
 
-def _load(file: Path) -> type[Mutant]:
+def load_offered(file: Path) -> Any:
+    """The one thing that a file offers in its `__all__`."""
     name = f"mutation_{file.parent.name}_{file.stem}"
     if name in sys.modules:
         module = sys.modules[name]
     else:
         spec = importlib.util.spec_from_file_location(name, file)
-        assert spec is not None
-        assert spec.loader is not None
+        if spec is None or spec.loader is None:
+            msg = f"{file} cannot be imported"
+            raise ImportError(msg)
         module = sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     (offered,) = module.__all__
-    kind: type[Mutant] = getattr(module, offered)
+    return getattr(module, offered)
+
+
+def load_mutant(file: Path) -> type[Mutant]:
+    """The mutant of a file.
+
+    Raises:
+        ValueError: its category is none of ours.
+    """
+    kind: type[Mutant] = load_offered(file)
     if kind.category not in CATEGORIES:
         msg = f"{file.name}: category {kind.category!r} is not one of {', '.join(CATEGORIES)}"
         raise ValueError(msg)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.engine import Generation
     from pytest_llmopt.core.prompts import Prompt, PromptSet
 
-FORCED_PROMPTS = 4
+FORCED_PROMPTS = 3
 FORCED_FROM = 8
 """Tokens of a forced prompt that are prefilled; all others are forced through the decode path."""
 PREFILL_CHUNK = 16

@@ -70,7 +70,7 @@ def equivalent(
     max_new_tokens: int = 48,
     num_prompts: int = 16,
     max_prompts: int = 96,
-    forced_tokens: int = 160,
+    forced_tokens: int = 128,
     false_alarm: float = FALSE_ALARM,
     limits: Limits | None = None,
 ) -> Verdict:
@@ -139,7 +139,7 @@ def _judge(
     nonfinite = sum(int((~item.generation.logprobs.is_finite).sum()) for item in observed)
     greedy = [item.generation for item in observed if not item.forced]
     short = sum(own.finish_reason == "length" and len(own.logprobs) < max_new_tokens for own in greedy)
-    beyond = sum(own.overrun for own in greedy)
+    beyond = sum(own.overrun + max(0, len(own.logprobs) - max_new_tokens) for own in greedy)
     exact = float(np.mean([item.regret.max() == 0 for item in observed if not item.forced]))
     metrics = {
         "max_regret": Metric(Estimate.exact(worst_regret, positions), Tolerance(at_most=margin), "nats"),

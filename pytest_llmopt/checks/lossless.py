@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_llmopt.checks._floor import SIXTEEN_BITS
 from pytest_llmopt.checks._sampled import Rates, Sample
 from pytest_llmopt.checks._sampling_causes import explain
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.prompts import PromptSet
-from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance, Verdict
+from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.divergence import kl_divergence
-from pytest_llmopt.statistics.intervals import cluster_mean
 
 if TYPE_CHECKING:
     from pytest_llmopt.checks._sampled import Found
@@ -33,6 +33,9 @@ FIRST_PROMPTS = 4
 
 ROUNDING_KL = 2e-4
 """Mean KL divergence at temperature 1 that 16-bit rounding alone explains, in nats per token."""
+
+LARGEST_REPORTED_KL = 1e-4
+"""Mean KL divergence of the logits that a candidate reports, beyond which they are not the ones it should draw from."""
 
 TIE_MARGINS = {"float64": 0.002, "float32": 0.002, "float16": 0.05, "bfloat16": 0.10}
 """How close to a filter's boundary either side may be right, in nats, by dtype."""
@@ -83,9 +86,8 @@ def lossless(
     """
     sampling = SamplingParams(max_new_tokens, temperature, top_k, top_p, min_p)
     _refuse(sampling, num_prompts, max_tokens, false_alarm)
-    sixteen_bits = candidate.dtype in {"float16", "bfloat16"}
     if floor_kl is None:
-        floor_kl = ROUNDING_KL / min(1.0, temperature) ** 2 if sixteen_bits else 0.0
+        floor_kl = ROUNDING_KL / min(1.0, temperature) ** 2 if candidate.dtype in SIXTEEN_BITS else 0.0
     if tie_margin is None:
         tie_margin = TIE_MARGINS[candidate.dtype]
     chosen = PromptSet.of(prompts).take(num_prompts)
@@ -108,8 +110,14 @@ def lossless(
         wanted = max(1, min(len(sample.drawn), round((max_tokens - len(sample)) / per_prompt + 0.5)))
         if len(sample) == before:  # cannot be: every prompt emits a token
             break
+    metrics = _metrics(sample, found)
     diagnosis = explain(sample, found, sampling) if found.alarm else ()
-    return Verdict("lossless", _metrics(sample, found), _evidence(sample, found), diagnosis)
+    if metrics["logits_kl"].status is not Status.PASS:
+        diagnosis = (
+            *diagnosis,
+            "the reported log-probabilities are not the reference's: processed, shifted or made up",
+        )
+    return Verdict("lossless", metrics, _evidence(sample, found), diagnosis)
 
 
 def _refuse(sampling: SamplingParams, num_prompts: int, max_tokens: int, false_alarm: float) -> None:
@@ -144,7 +152,11 @@ def _metrics(sample: Sample, found: Found) -> dict[str, Metric]:
         "violations": Metric(Estimate.exact(found.tokens.violations, tokens), Tolerance(at_most=0), "tokens"),
         "uncertain": Metric(Estimate.exact(found.tokens.uncertain, tokens), unit="tokens"),
         "tokens": Metric(Estimate.exact(tokens, len(sample.drawn)), unit="tokens"),
-        "logits_kl": Metric(cluster_mean(divergences), unit="nats/token"),
+        "logits_kl": Metric(
+            Estimate.exact(float(np.concatenate(divergences).mean()), tokens),
+            Tolerance(at_most=10 * ROUNDING_KL if sample.candidate.dtype in SIXTEEN_BITS else LARGEST_REPORTED_KL),
+            "nats/token",
+        ),
     }
     if found.tokens_to_alarm is not None:
         metrics["tokens_to_alarm"] = Metric(Estimate.exact(found.tokens_to_alarm, tokens), unit="tokens")

@@ -5,7 +5,6 @@ from pytest_llmopt import llmopt
 
 @llmopt.variants(
     {
-        "unoptimized": [],
         "static_cache_reused": llmopt.static_cache(max_cache_len=704, reuse=True),
         "assisted": llmopt.assisted(),
     }

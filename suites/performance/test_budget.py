@@ -6,10 +6,9 @@ from pytest_llmopt import llmopt
 @llmopt.variants(
     {
         "bitsandbytes_nf4": [llmopt.quantized("bitsandbytes"), llmopt.budget(weight_saving=2.0)],
-        "torchao_int8_weight_only": [llmopt.quantized("torchao"), llmopt.budget(weight_saving=1.8)],
         "static_cache": [llmopt.static_cache(), llmopt.budget(decode_speedup=0.3)],
     }
 )
 def test_budget(candidate, reference, benchmark):
     """The optimization saves what it is there for."""
-    llmopt.assert_within_budget(candidate, reference, benchmark)
+    llmopt.assert_within_budget(candidate, reference, benchmark, rounds=5)

@@ -26,8 +26,12 @@ def measure(model: Any) -> Footprint:
 
 
 def tensors_of(module: Any, *, without: str | None = None) -> Iterator[torch.Tensor]:
-    """The plain tensors behind the parameters and buffers of a module, but for those of one name."""
-    for held in (module.named_parameters(), module.named_buffers()):
+    """The plain tensors behind the parameters and buffers of a module, but for those of one name.
+
+    Also those that a module keeps as plain attributes, where a copy of its weights would lie.
+    """
+    kept = (item for part in module.modules() for item in vars(part).items() if hasattr(item[1], "untyped_storage"))
+    for held in (module.named_parameters(), module.named_buffers(), kept):
         for name, tensor in held:
             if without is None or name.rpartition(".")[2] != without:
                 yield from _parts(tensor)

@@ -26,6 +26,8 @@ def weight_claims(use: Use, bytes_per_parameter: float) -> list[Claim]:
     packed = [item for item in body if item.bytes_per_parameter <= SLACK * bytes_per_parameter]
     same = [item for item in body if item.name in before and item.kind == before[item.name].kind]
     held = sum(item.weight_bytes for item in body) / max(1, sum(item.parameters for item in body))
+    heads = {item.name: item.kind for item in use.reference.projections if item.is_head}
+    changed = [item for item in use.inspection.projections if item.is_head and heads.get(item.name) != item.kind]
     lazy = next((item for item in body if item not in packed), None)
     divergence = float(np.mean(use.divergence))
     return [
@@ -39,6 +41,11 @@ def weight_claims(use: Use, bytes_per_parameter: float) -> list[Claim]:
             "unquantized_types",
             Metric(Estimate.exact(len(same), len(body)), Tolerance(at_most=0), "modules"),
             f"modules are of the type that the reference has, such as {same[0].name}: {same[0].kind}" if same else "",
+        ),
+        Claim(
+            "changed_heads",
+            Metric(Estimate.exact(len(changed)), Tolerance(at_most=0), "modules"),
+            f"the head must stay as it is: {changed[0].name} is now {changed[0].kind}" if changed else "",
         ),
         Claim(
             "bytes_per_weight",
