@@ -2,6 +2,8 @@
 PYTHON ?= python3
 # Of every simulation in `make calibration`.
 SEED ?= 0
+# A further folder of mutants for `make mutation`.
+MUTANTS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -14,7 +16,7 @@ export TORCHINDUCTOR_CACHE_DIR ?= $(CACHE)/inductor
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install gate test check format zoo bench calibration enginecost wheel clean
+.PHONY: help install gate test check format zoo bench calibration enginecost mutation wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -54,6 +56,14 @@ calibration: $(READY) ## verify every test's false-alarm rate, into benchmarks/c
 
 enginecost: $(READY) ## measure what evidence and an equivalence check cost, into benchmarks/engine_cost/
 	$(BIN)/python benchmarks/engine_cost/measure.py
+
+mutation: $(READY) .llmopt/peers ## real bugs and benign differences before every judge, into benchmarks/mutation/ (SEED=0, MUTANTS=DIR; resumes)
+	$(BIN)/python benchmarks/mutation/run.py --seed $(SEED) $(if $(MUTANTS),--mutants $(MUTANTS))
+
+# The packages that we are compared with, away from .venv: their pytest plugins are not for our own tests.
+.llmopt/peers: benchmarks/mutation/peers.txt
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $@ --requirement $<
+	touch $@
 
 wheel: $(READY) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel

@@ -92,7 +92,7 @@ class Session:
         def record(verdict: Verdict, seconds: float, engine_seconds: float) -> None:
             item.stash.setdefault(RECORDS, []).append(
                 Record(
-                    nodeid=item.nodeid,
+                    nodeid=_nodeid(item),
                     check=verdict.check,
                     model=comparison.candidate.model,
                     variant=comparison.candidate.label,
@@ -161,6 +161,12 @@ class Session:
         return render(self.records, describe_environment(), width=width, color=color)
 
 
+def _nodeid(item: pytest.Item) -> str:
+    """The name of a test, without the group that pytest-xdist writes behind it."""
+    group = item.get_closest_marker("xdist_group")
+    return item.nodeid if group is None else item.nodeid.removesuffix(f"@{group.args[0]}")
+
+
 def _reason(verdict: Verdict) -> str:
     """Why a verdict is not a PASS: the metrics that failed, then the diagnosis."""
     if verdict.status is Status.PASS:
@@ -184,7 +190,7 @@ def records_of(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.Tes
     reason = str(call.excinfo.value) if call.excinfo is not None else ""
     return [
         Record(
-            nodeid=item.nodeid,
+            nodeid=_nodeid(item),
             check="",
             model=comparison.candidate.model,
             variant=comparison.candidate.label,

@@ -125,20 +125,24 @@ def _context(reference: Variant, number: int) -> Context:
 
 @contextmanager
 def _watched() -> Iterator[list[DriftTests]]:
-    """The results of the drift tests that an equivalence check runs, so that they can be asked for other rates."""
+    """The results of the drift tests that an equivalence check runs, so that they can be asked for other rates.
+
+    A check leaves them out where no position reaches a limit; here they are what is studied, and always run.
+    """
     from pytest_llmopt.checks import equivalent as module
 
-    own, seen = module.drift_tests, []
+    own, own_settled, seen = module.drift_tests, module._settled, []  # noqa: SLF001
 
     def drift_tests(*args: Any, **kwargs: Any) -> DriftTests:
         seen.append(own(*args, **kwargs))
         return seen[-1]
 
     module.drift_tests = drift_tests
+    module._settled = lambda *_: False  # noqa: SLF001
     try:
         yield seen
     finally:
-        module.drift_tests = own
+        module.drift_tests, module._settled = own, own_settled  # noqa: SLF001
 
 
 def _equivalent(draw: Draw, *, dtype: str) -> Sequence[bool]:
@@ -162,7 +166,7 @@ def _equivalent(draw: Draw, *, dtype: str) -> Sequence[bool]:
         ]
         options = {"max_new_tokens": NEW_TOKENS, "num_prompts": PROMPTS, "max_prompts": PROMPTS}
         verdict = equivalent(*sides, prompts, forced_tokens=FORCED_TOKENS, **options)
-    parts = [part for part in (seen[0].mean, seen[0].worst, seen[0].change) if part is not None]
+    parts = [part for part in (seen[-1].mean, seen[-1].worst, seen[-1].change) if part is not None]
     above = [any(dataclasses.replace(part, false_alarm=rate.nominal / 3).alarm for part in parts) for rate in LEVELS]
     return [verdict.status is not Status.PASS, verdict.status is Status.FAIL, *above]
 

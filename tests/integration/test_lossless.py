@@ -127,3 +127,23 @@ def test_greedy_sides_are_refused_with_the_name_of_the_setting(verdicts):
     found = verdicts("tiny-qwen", {"greedy": ["llmopt.assisted()"]}, temperature=0.0)
     assert found["greedy"]["status"] == "ERROR"
     assert "temperature=0 draws nothing" in found["greedy"]["reason"]
+
+
+def test_reported_log_probabilities_that_are_not_the_ones_drawn_from_fail(project, records):
+    project.makepyfile("""
+        import dataclasses
+        from pytest_llmopt import llmopt
+
+        def test_it(candidate, reference, prompts, monkeypatch):
+            own = candidate.engine.generate
+            def processed(item):
+                known = item.logprobs
+                scaled = dataclasses.replace(known, top_logprobs=known.top_logprobs / 0.7)
+                return dataclasses.replace(item, logprobs=scaled)
+            monkeypatch.setattr(candidate.engine, "generate", lambda *args: list(map(processed, own(*args))))
+            llmopt.assert_lossless(candidate, reference, prompts, max_tokens=64)
+    """)
+    project.runpytest_inprocess("--llmopt-model", "tiny-qwen").assert_outcomes(failed=1)
+    (record,) = records()
+    assert record["metrics"]["logits_kl"]["point"] > 1e-3
+    assert "reported log-probabilities" in record["reason"]

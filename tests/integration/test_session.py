@@ -176,11 +176,15 @@ def test_records_of_several_workers_are_merged(project, records):
             llmopt.assert_equivalent(candidate, reference, prompts, max_new_tokens=2)
     """)
     models = ["--llmopt-model", "tiny-llama,tiny-qwen"]
-    result = project.runpytest_subprocess("-n", "2", "--dist", "loadgroup", "-p", "no:benchmark", *models)
+    result = project.runpytest_subprocess("-v", "-n", "2", "--dist", "loadgroup", "-p", "no:benchmark", *models)
     result.assert_outcomes(passed=6)
+    # One candidate is one worker's: a model of each kind, and the three tests of it in one place.
+    places = {(line.split()[0], line.split("@")[-1]) for line in result.outlines if line.startswith("[gw")}
+    assert len(places) == 2
     result.stdout.fnmatch_lines(["*6 records: 6 PASS*"])
-    nodeids = {record["nodeid"].partition("@")[0] for record in records()}
+    nodeids = {record["nodeid"] for record in records()}
     assert len(nodeids) == 6
+    assert not any("@" in nodeid for nodeid in nodeids)
 
 
 def test_the_report_of_an_interrupted_run_keeps_what_was_decided(project, records):

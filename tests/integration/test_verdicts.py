@@ -207,3 +207,46 @@ def test_the_noise_floor_is_measured_once_and_kept(project):
     before = file.stat().st_mtime_ns
     project.runpytest_inprocess("--llmopt-model", "tiny-llama", "--llmopt-dtype", "bfloat16").assert_outcomes(passed=1)
     assert [path.stat().st_mtime_ns for path in cache.glob("*.json")] == [before]
+
+
+def test_what_fails_at_the_first_look_fails_at_once(project, records):
+    project.makepyfile("""
+        from pytest_llmopt import llmopt
+
+        @llmopt.variants({
+            "broken": llmopt.optimization("planted.softmax_scale", factor=1.5),
+            "right": llmopt.static_cache(),
+        })
+        def test_it(candidate, reference, prompts, monkeypatch):
+            forced = []
+            own = candidate.engine.force
+            def force(*args, **options):
+                forced.append(args)
+                return own(*args, **options)
+            monkeypatch.setattr(candidate.engine, "force", force)
+            try:
+                llmopt.assert_equivalent(candidate, reference, prompts, max_new_tokens=8)
+            finally:
+                assert bool(forced) == candidate.variant.label.startswith("static")
+    """)
+    result = project.runpytest_inprocess("--llmopt-model", "tiny-qwen")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.no_fnmatch_line("*assert bool(forced)*")
+
+
+def test_tokens_beyond_the_number_asked_for_are_counted(project, records):
+    project.makepyfile("""
+        import dataclasses
+        from pytest_llmopt import llmopt
+
+        @llmopt.static_cache()
+        def test_it(candidate, reference, prompts, monkeypatch):
+            own = candidate.engine.generate
+            def generate(rows, sampling):
+                return own(rows, dataclasses.replace(sampling, max_new_tokens=sampling.max_new_tokens + 2))
+            monkeypatch.setattr(candidate.engine, "generate", generate)
+            llmopt.assert_equivalent(candidate, reference, prompts, max_new_tokens=6)
+    """)
+    project.runpytest_inprocess("--llmopt-model", "tiny-llama").assert_outcomes(failed=1)
+    (record,) = records()
+    assert record["metrics"]["past_the_end"]["point"] == 8
