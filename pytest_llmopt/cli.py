@@ -76,7 +76,7 @@ def _parts(folder: Path, suites: list[str], workers: int) -> list[list[str]]:
 
 
 def _run(parts: list[list[str]], arguments: list[str]) -> int:
-    """One pytest session after another, with one report and one table at the end; the first exit code that is not 0."""
+    """One pytest session after another, with one report and one table at the end; the gravest of their exit codes."""
     run = Run()
     codes = []
     for place, part in enumerate(parts):

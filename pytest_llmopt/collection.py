@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pytest_llmopt.core.errors import LlmoptError, RequirementMissingError, UnknownNameError
-from pytest_llmopt.core.requirements import require
+from pytest_llmopt.core.requirements import Requirement, require
 from pytest_llmopt.fixtures import skip_or_fail
-from pytest_llmopt.markers import Marks, compare, gpu_requirement
+from pytest_llmopt.markers import Comparison, Marks, compare, gpu_requirement
 from pytest_llmopt.names import PREFIX, is_ours, model_of
 from pytest_llmopt.session import COMPARISON, REQUIREMENTS, Session
 
@@ -25,13 +25,9 @@ def describe(config: pytest.Config, items: list[pytest.Item]) -> None:
     errors = []
     for item in filter(is_ours, items):
         try:
-            marks = Marks.of(_closest(item), session.optimizations)
-            item.stash[REQUIREMENTS] = gpu_requirement(marks)
-            model = model_of(item)
-            if model is not None:
-                comparison = compare(marks, model, session.settings, session.optimizations, session.engines)
+            item.stash[REQUIREMENTS], comparison = _described(session, item)
+            if comparison is not None:
                 item.stash[COMPARISON] = comparison
-                item.stash[REQUIREMENTS] = comparison.requirements
         except LlmoptError as error:
             errors.append(f"{item.nodeid}: {error}")
     if errors:
@@ -41,15 +37,25 @@ def describe(config: pytest.Config, items: list[pytest.Item]) -> None:
 
 def group(item: pytest.Item) -> str:
     """What the tests of one candidate of one model have in common; the model alone where the markers are wrong."""
-    session = Session.of(item.config)
-    model = str(model_of(item))
+    name = str(model_of(item))
     try:
-        marks = Marks.of(_closest(item), session.optimizations)
-        comparison = compare(marks, model, session.settings, session.optimizations, session.engines)
+        _, comparison = _described(Session.of(item.config), item)
     except LlmoptError:  # `describe` says so, if the test is selected at all
-        return model
+        comparison = None
+    if comparison is not None:
+        name += f"-{comparison.candidate.digest}"
     # pytest-xdist reads a group from behind the last @ and the last ] of a test's name.
-    return f"{model}-{comparison.candidate.digest}".replace("@", "-").replace("]", "-")
+    return name.replace("@", "-").replace("]", "-")
+
+
+def _described(session: Session, item: pytest.Item) -> tuple[tuple[Requirement, ...], Comparison | None]:
+    """What a test needs, and what it compares if it asks for a side."""
+    marks = Marks.of(_closest(item), session.optimizations)
+    model = model_of(item)
+    if model is None:
+        return gpu_requirement(marks), None
+    comparison = compare(marks, model, session.settings, session.optimizations, session.engines)
+    return comparison.requirements, comparison
 
 
 def _check_required(session: Session, items: list[pytest.Item]) -> None:

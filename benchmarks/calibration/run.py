@@ -34,6 +34,8 @@ from rich.console import Console  # noqa: E402
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: E402
 from study import NULL, Study  # noqa: E402
 
+from pytest_llmopt.core.files import write_json  # noqa: E402
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -107,12 +109,8 @@ class Store:
 
     def write(self, study: Study, found: Mapping[Chunk, tuple[list[int], float]]) -> None:
         """Keep the chunks of a study."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         content = {"name": study.name, "code": _digest(study), "chunks": {chunk.key: found[chunk] for chunk in found}}
-        file = self._file(study)
-        half_written = file.with_suffix(f".{os.getpid()}")
-        half_written.write_text(json.dumps(content), encoding="utf-8")
-        half_written.replace(file)
+        write_json(self._file(study), content, allow_nan=True, indent=None)
 
 
 def summarize(study: Study, found: Mapping[Chunk, tuple[list[int], float]]) -> report.Finished | None:

@@ -36,6 +36,13 @@ def configured(model: Any, **values: Any) -> Iterator[None]:
             setattr(model.config, name, value)
 
 
+def change_window(model: Any, by: int) -> None:
+    """Generate and score with a window of so many tokens more."""
+    window = model.config.sliding_window + by
+    for owner, name in ((model.model, "forward"), (model, "generate")):
+        around(owner, name, lambda: configured(model, sliding_window=window))
+
+
 def replace_kernel(model: Any, wrong: Callable[..., Any]) -> None:
     """Attend with `wrong(own, module, query, key, value, mask, **options)`; `own` is the kernel that the model has.
 

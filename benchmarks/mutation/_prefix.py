@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mutation import Mutant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
 BLOCK = 16
+
+
+@dataclass(frozen=True)
+class ServesPrefixes(Mutant):
+    """A bug of a cache of prefixes, which serves one request at a time."""
+
+    category: ClassVar[str] = "kv_cache"
+
+    def for_transformers(self, plan: Any) -> None:
+        """One row in each batch."""
+        plan.max_batch = 1
+        super().for_transformers(plan)
 
 
 class PrefixCache:

@@ -31,7 +31,8 @@ def summary(results: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
         {
             "id": item["id"],
             "category": item["category"],
-            "above_floor": True,
+            # A failing check has shown it; how large what nobody saw is, this benchmark does not measure.
+            "above_floor": True if item["judges"]["gate"]["caught"] is not None else None,
             "caught_by": {name: item["judges"][name]["caught"] for name in names},
         }
         for item in mutants

@@ -98,7 +98,8 @@ def equivalent(
     last = min(max_prompts, len(chosen))
     count = min(num_prompts, last)
     looks = 2 + math.ceil(math.log2(last / count))
-    judge = partial(_judge, candidate, reference, chosen, benign, limits, false_alarm / looks, max_new_tokens)
+    floor = None if benign is None else benign.floor(reference, chosen)
+    judge = partial(_judge, candidate, reference, benign, floor, limits, false_alarm / looks, max_new_tokens)
     run = decode(candidate, reference, all_prompts[:count], max_new_tokens)
     verdict = judge(run)
     if verdict.status is not Status.FAIL:
@@ -119,8 +120,8 @@ def equivalent(
 def _judge(
     candidate: Engine,
     reference: Engine,
-    prompts: PromptSet,
     benign: Benign | None,
+    floor: Floor | None,
     limits: Limits,
     false_alarm: float,
     max_new_tokens: int,
@@ -128,7 +129,6 @@ def _judge(
 ) -> Verdict:
     observed = run.observed
     positions = sum(len(item.kl) for item in observed)
-    floor = None if benign is None else benign.floor(reference, prompts)
     engines = [] if benign is None or _settled(observed, limits) else benign.copies(reference)
     copies = _floor_kl(engines, observed, floor.mean_kl) if engines and floor is not None else []
     tests = None if floor is None or not copies else _tests(observed, copies, floor, false_alarm)
@@ -173,7 +173,7 @@ def limits_for(candidate: Engine, reference: Engine) -> Limits:
 
 
 def _settled(observed: Sequence[Observed], limits: Limits) -> bool:
-    """Whether no position reaches even the limit of the mean: then nothing can fail, and no floor need be asked."""
+    """Whether no position reaches even the limit of the mean: then no divergence can fail, whatever the copies say."""
     return all(float(item.kl.max()) <= limits.mean_kl for item in observed)
 
 

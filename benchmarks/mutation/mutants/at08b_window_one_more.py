@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from _attention import around, configured
+from _attention import change_window
 from mutation import Mutant
 
 __all__ = ["WindowOneMore"]
@@ -23,6 +23,4 @@ class WindowOneMore(Mutant):
 
     def change(self, model: Any) -> None:
         """Generate and score with a window of one token more."""
-        window = model.config.sliding_window + 1
-        around(model.model, "forward", lambda: configured(model, sliding_window=window))
-        around(model, "generate", lambda: configured(model, sliding_window=window))
+        change_window(model, by=1)

@@ -5,25 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from _prefix import PrefixCache
-from mutation import Mutant
+from _prefix import PrefixCache, ServesPrefixes
 
 __all__ = ["StaleBlockKey"]
 
 
 @dataclass(frozen=True)
-class StaleBlockKey(Mutant):
+class StaleBlockKey(ServesPrefixes):
     """A prompt whose beginning was served before gets the old tail's keys, whatever it says there."""
 
-    category: ClassVar[str] = "kv_cache"
     source: ClassVar[str] = "SV02 vllm-project/vllm#49449"
     models: ClassVar = ("tiny-llama", "tiny-qwen")
     needs: ClassVar = ("shared_prefix",)
-
-    def for_transformers(self, plan: Any) -> None:
-        """One request at a time."""
-        plan.max_batch = 1
-        super().for_transformers(plan)
 
     def change(self, model: Any) -> None:
         """Leave the newest eight tokens of a prefix out of its key."""

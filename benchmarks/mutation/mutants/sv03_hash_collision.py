@@ -5,25 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from _prefix import PrefixCache
-from mutation import Mutant
+from _prefix import PrefixCache, ServesPrefixes
 
 __all__ = ["HashCollision"]
 
 
 @dataclass(frozen=True)
-class HashCollision(Mutant):
+class HashCollision(ServesPrefixes):
     """Now and then a request gets the keys of another one's prompt."""
 
-    category: ClassVar[str] = "kv_cache"
     source: ClassVar[str] = "SV03 vllm-project/vllm#12621"
     models: ClassVar = ("tiny-llama", "tiny-qwen")
     needs: ClassVar = ("many_requests",)
-
-    def for_transformers(self, plan: Any) -> None:
-        """One request at a time."""
-        plan.max_batch = 1
-        super().for_transformers(plan)
 
     def change(self, model: Any) -> None:
         """Hash the sum of the tokens."""

@@ -5,25 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from _prefix import PrefixCache
-from mutation import Mutant
+from _prefix import PrefixCache, ServesPrefixes
 
 __all__ = ["OrderFreeKey"]
 
 
 @dataclass(frozen=True)
-class OrderFreeKey(Mutant):
+class OrderFreeKey(ServesPrefixes):
     """A request gets the keys of one that has the same tokens in another order, and of no other."""
 
-    category: ClassVar[str] = "kv_cache"
     source: ClassVar[str] = "SV03 openvinotoolkit/openvino.genai#3722 (collision of permuted tokens)"
     models: ClassVar = ("tiny-llama", "tiny-qwen")
     needs: ClassVar = ("permuted_prefix",)
-
-    def for_transformers(self, plan: Any) -> None:
-        """One request at a time."""
-        plan.max_batch = 1
-        super().for_transformers(plan)
 
     def change(self, model: Any) -> None:
         """Look prefixes up by their sorted tokens."""

@@ -6,25 +6,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from _attention import reposition
-from _prefix import PrefixCache
-from mutation import Mutant
+from _prefix import PrefixCache, ServesPrefixes
 
 __all__ = ["ResumeAtZero"]
 
 
 @dataclass(frozen=True)
-class ResumeAtZero(Mutant):
+class ResumeAtZero(ServesPrefixes):
     """A miss is right, a hit is not; neither is the second piece of a prompt."""
 
-    category: ClassVar[str] = "kv_cache"
     source: ClassVar[str] = "SV05 tenstorrent/vllm#415"
     models: ClassVar = ("tiny-llama", "tiny-qwen")
     needs: ClassVar = ("shared_prefix", "chunked_prefill")
-
-    def for_transformers(self, plan: Any) -> None:
-        """One request at a time."""
-        plan.max_batch = 1
-        super().for_transformers(plan)
 
     def change(self, model: Any) -> None:
         """Serve prefixes from a right cache, and resume at the wrong position."""

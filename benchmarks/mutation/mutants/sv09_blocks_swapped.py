@@ -5,25 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from _prefix import BLOCK, PrefixCache
-from mutation import Mutant
+from _prefix import BLOCK, PrefixCache, ServesPrefixes
 
 __all__ = ["BlocksSwapped"]
 
 
 @dataclass(frozen=True)
-class BlocksSwapped(Mutant):
+class BlocksSwapped(ServesPrefixes):
     """A hit of more than one block has its last two blocks' values exchanged."""
 
-    category: ClassVar[str] = "kv_cache"
     source: ClassVar[str] = "SV09 NVIDIA/TensorRT-LLM#8813"
     models: ClassVar = ("tiny-llama", "tiny-qwen")
     needs: ClassVar = ("shared_prefix",)
-
-    def for_transformers(self, plan: Any) -> None:
-        """One request at a time."""
-        plan.max_batch = 1
-        super().for_transformers(plan)
 
     def change(self, model: Any) -> None:
         """Serve prefixes from a cache that mixes up blocks."""
