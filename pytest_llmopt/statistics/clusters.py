@@ -62,23 +62,43 @@ class Clusters:
         return float(self.totals.sum() / self.sizes.sum())
 
     @property
-    def residuals(self) -> FloatArray:
-        """How far each total is from what its size would give: `[prompts]`."""
-        return self.totals - self.ratio * self.sizes
+    def deviations(self) -> FloatArray:
+        """How far the ratio without each prompt is from the mean of such ratios, in the values' unit: `[prompts]`."""
+        without = (self.totals.sum() - self.totals) / (self.sizes.sum() - self.sizes)
+        return without - without.mean()
 
     @property
     def standard_error(self) -> float:
-        """Of the ratio, linearized (Cochran 1977, 6.4), in the values' unit. Needs two prompts."""
-        correction = self.clusters / (self.clusters - 1)
-        return float(np.sqrt(correction * (self.residuals**2).sum()) / self.sizes.sum())
+        """Of the ratio by the jackknife, in the values' unit. Needs two prompts.
+
+        Deleting one prompt at a time (Cochran 1977, 6.17), which errs upwards (Efron and Stein 1981) where the
+        linearized error errs downwards: with few prompts of very different lengths by a fifth.
+        """
+        share = (self.clusters - 1) / self.clusters
+        return float(np.sqrt(share * (self.deviations**2).sum()))
+
+    @property
+    def degrees_of_freedom(self) -> float:
+        """How many normal values the squared standard error is worth, less one: what its t quantile is read at.
+
+        The smaller of two figures, both prompts - 1 for normal prompts of one length: Kish's number of equally long
+        prompts less one, and Satterthwaite's 2 / squared coefficient of variation of a variance, n times that being
+        kurtosis - (n - 3) / (n - 1). At least 1.
+        """
+        n = self.clusters
+        kish = float(self.sizes.sum() ** 2 / (self.sizes**2).sum()) - 1
+        scale = float(np.sqrt((self.deviations**2).mean()))
+        kurtosis = float(((self.deviations / scale) ** 4).mean()) if scale > 0 else 0.0
+        spread = kurtosis - (n - 3) / (n - 1)
+        return max(1.0, min(kish, 2 * n / spread if spread > 0 else math.inf))
 
     @property
     def skewness(self) -> float:
-        """Third standardized moment of the residuals, bias-corrected, over the square root of their number."""
-        n, scale = self.clusters, float(np.sqrt((self.residuals**2).mean()))
+        """Third standardized moment of the prompts, bias-corrected, over the square root of their number."""
+        n, scale = self.clusters, float(np.sqrt((self.deviations**2).mean()))
         if n < 3 or scale == 0:  # noqa: PLR2004 - two points have no skewness
             return 0.0
-        biased = float(((self.residuals / scale) ** 3).mean())
+        biased = -float(((self.deviations / scale) ** 3).mean())
         return biased * math.sqrt(n * (n - 1)) / (n - 2) / math.sqrt(n)
 
     def effective_size(self, confidence: float) -> float:
@@ -95,5 +115,5 @@ class Clusters:
         observed = max(1.0, self.standard_error**2 * tokens / (share * (1 - share))) if 0 < share < 1 else 1.0
         effect = (seen * observed + ASSUMED_CLUSTERS * assumed) / (seen + ASSUMED_CLUSTERS)
         tail = (1 + confidence) / 2
-        fewer = stats.t.ppf(tail, max(tokens - 1, 1)) / stats.t.ppf(tail, self.clusters - 1)
+        fewer = stats.t.ppf(tail, max(tokens - 1, 1)) / stats.t.ppf(tail, self.degrees_of_freedom)
         return tokens / effect * float(fewer) ** 2

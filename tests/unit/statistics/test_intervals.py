@@ -10,6 +10,7 @@ from scipy import stats
 
 from pytest_llmopt.core.errors import EmptySampleError
 from pytest_llmopt.core.verdict import Status, Tolerance, judge
+from pytest_llmopt.statistics.clusters import Clusters
 from pytest_llmopt.statistics.intervals import (
     cluster_mean,
     cluster_proportion,
@@ -53,7 +54,7 @@ def test_long_prompts_weigh_more():
 
 
 def test_the_interval_leans_towards_the_long_tail():
-    skewed = [np.array([value]) for value in (1.0, 1.1, 1.2, 0.9, 1.0, 6.0, 1.1, 0.8)]
+    skewed = [np.array([value]) for value in (-1.0, 1.1, 1.2, 0.9, 1.0, 6.0, 1.1, 0.8)]
     right = cluster_mean(skewed)
     left = cluster_mean([-values for values in skewed])
     assert right.high - right.point > right.point - right.low
@@ -130,12 +131,29 @@ def test_agreement_everywhere_still_has_a_width():
     assert (none.low, none.high) == pytest.approx((0, 1 - estimate.low))
 
 
-def test_single_items_give_the_clopper_pearson_interval():
+def test_single_items_give_the_clopper_pearson_interval_or_one_a_little_wider():
     outcomes = [np.array([value]) for value in [True] * 17 + [False] * 3]
     exact = stats.binomtest(17, 20).proportion_ci(method="exact")
     estimate = cluster_proportion(outcomes)
-    assert estimate.low == pytest.approx(exact.low, abs=0.01)
-    assert estimate.high == pytest.approx(exact.high, abs=0.01)
+    assert exact.low - 0.03 < estimate.low <= exact.low
+    assert exact.high <= estimate.high < exact.high + 0.03
+
+
+def test_prompts_of_very_different_lengths_count_as_fewer():
+    equal = Clusters.of([np.full(32, value) for value in (1.0, 2.0, 3.0, 4.0, 2.0, 3.0, 1.0, 4.0)])
+    unequal = Clusters.of(
+        [
+            np.full(size, value)
+            for size, value in zip((1, 1, 1, 1, 64, 64, 64, 64), (1.0, 2, 3, 4, 2, 3, 1, 4), strict=True)
+        ]
+    )
+    assert equal.degrees_of_freedom == pytest.approx(7)
+    assert unequal.degrees_of_freedom < 3.2
+
+
+def test_the_jackknife_is_the_standard_error_of_a_mean_where_prompts_are_equally_long():
+    means = np.array([0.3, 1.0, 2.0, 5.0, 0.1])
+    assert Clusters.of([np.full(4, mean) for mean in means]).standard_error == pytest.approx(stats.sem(means))
 
 
 @pytest.mark.parametrize(("share", "correlation"), [(0.97, 0.1), (0.99, 0.05), (0.995, 0.1), (0.9, 0.2), (0.5, 0.05)])
