@@ -96,7 +96,8 @@ class WrongMask(Planted):
     """An attention kernel with a mask of its own.
 
     `none` attends to everything in prefill (AT01), `unused` to empty places of the cache in decode steps (KV01), and
-    `top_left` aligns a continued prefill at the wrong corner (AT05), `unguarded` leaves rows of it without any key (AT04).
+    `top_left` aligns a continued prefill at the wrong corner (AT05), and `unguarded` leaves rows of it without any key
+    (AT04).
     """
 
     kind: str = "none"
