@@ -58,14 +58,19 @@ class Observed:
 
 
 def classes(observed: Sequence[Observed], tie_margin: float, drifts: Sequence[bool]) -> str:
-    """How many prompts are of each class, the worst class first.
+    """How many prompts are of each class, the worst class first; of the forced ones only those that are not well.
 
     Args:
         observed: what was decoded.
         tie_margin: the most regret of a tie, in nats.
         drifts: whether a prompt is systematically above the noise floor although no token changed.
     """
-    pairs = zip(observed, drifts, strict=True)
-    counts = Counter(item.classify(tie_margin, drifts=drift) for item, drift in pairs if not item.forced)
+    found = [
+        (item.forced, item.classify(tie_margin, drifts=drift)) for item, drift in zip(observed, drifts, strict=True)
+    ]
+    greedy, forced = (Counter(name for is_forced, name in found if is_forced is wanted) for wanted in (False, True))
     order = ("NONFINITE", "DIVERGED", "DRIFT", "TIE", "EXACT")
-    return ", ".join(f"{counts[name]} {name}" for name in order if counts[name])
+    text = ", ".join(f"{greedy[name]} {name}" for name in order if greedy[name])
+    # Tokens that were given are no choice: EXACT would say nothing of them.
+    unwell = [f"{forced[name]} {name}" for name in ("NONFINITE", "DRIFT") if forced[name]]
+    return f"{text}, of {forced.total()} forced {', '.join(unwell)}" if unwell else text

@@ -1,9 +1,10 @@
-"""What an equivalence check looks at: greedy decoding first, then a second call, forced decoding, chunked prefill."""
+"""What an equivalence check looks at: greedy decoding first, then second calls, forced decoding, chunked prefill."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from pytest_llmopt.checks._drift import Observed
@@ -12,7 +13,7 @@ from pytest_llmopt.core.engine import Continuation, Engine, SamplingParams
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmopt.core.engine import Generation
+    from pytest_llmopt.core.engine import Generation, TokenIds
     from pytest_llmopt.core.prompts import Prompt, PromptSet
 
 FORCED_PROMPTS = 3
@@ -44,10 +45,17 @@ def long_prompts(prompts: PromptSet, engine: Engine, forced_tokens: int) -> list
     return [(name, Continuation(ids[:FORCED_FROM], ids[FORCED_FROM:])) for name, ids in longest]
 
 
-def decode(candidate: Engine, reference: Engine, prompts: Sequence[Prompt], max_new_tokens: int) -> Run:
+def decode(
+    candidate: Engine,
+    reference: Engine,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+    stop_token_ids: TokenIds = (),
+) -> Run:
     """Decode greedily; score exactly those tokens. What most bugs show in, at the price of one decode."""
     encoded = [prompt.encode(candidate) for prompt in prompts]
-    generations = candidate.generate(encoded, SamplingParams(max_new_tokens=max_new_tokens))
+    sampling = SamplingParams(max_new_tokens=max_new_tokens, stop_token_ids=stop_token_ids)
+    generations = candidate.generate(encoded, sampling)
     return Run(_observed(reference, [prompt.id for prompt in prompts], generations, forced=False))
 
 
@@ -59,7 +67,7 @@ def widen(
     max_new_tokens: int,
     long: Sequence[tuple[str, Continuation]],
 ) -> Run:
-    """Decode again, force long prompts through the decode path, whole and after a prefill in chunks.
+    """Decode again, to the end and up to stops; force long prompts, whole and after a prefill in chunks.
 
     Args:
         run: what the first call showed.
@@ -73,9 +81,9 @@ def widen(
     # Once more, now that caches, graphs and drafts have been used: what is left over from a call shows in the next.
     again = decode(candidate, reference, prompts, max_new_tokens)
     recompiled = candidate.compilations() - compiled if compiled else None
-    observed = run.observed + tuple(
-        dataclasses.replace(item, prompt_id=f"{item.prompt_id} (second call)") for item in again.observed
-    )
+    stops = tuple(dict.fromkeys(_stop(item.generation) for item in again.observed))
+    stopped = decode(candidate, reference, prompts, max_new_tokens, stops)
+    observed = run.observed + _named(again, "second call") + _named(stopped, "with stops")
     names = [name for name, _ in long]
     forced = _force(candidate, long)
     observed += _observed(reference, [f"{name} (forced)" for name in names], forced, forced=True)
@@ -84,6 +92,23 @@ def widen(
         pieces = _force(candidate, chunked, prefill_chunk=PREFILL_CHUNK)
         observed += _observed(reference, [f"{name} (chunked prefill)" for name in names], pieces, forced=True)
     return Run(observed, recompiled)
+
+
+def _named(run: Run, call: str) -> tuple[Observed, ...]:
+    return tuple(dataclasses.replace(item, prompt_id=f"{item.prompt_id} ({call})") for item in run.observed)
+
+
+def _stop(generation: Generation) -> int:
+    """A token that first comes near the middle of a text, inside what one step emitted where there is such a place.
+
+    A text that stops there has more tokens of the same drafted block behind its end, as where a draft is right about
+    the end of a text.
+    """
+    tokens = generation.token_ids
+    last_of_step = set(accumulate(step.emitted for step in generation.steps))
+    first = [place for place, token in enumerate(tokens) if token not in tokens[:place]]
+    inside = [place for place in first if place + 1 not in last_of_step]
+    return tokens[min(inside or first, key=lambda place: abs(place - len(tokens) // 2))]
 
 
 def _observed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain, cycle, islice
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-    from pytest_llmopt.core.engine import Engine, TokenIds
+    from pytest_llmopt.checks.equivalent import Limits
+    from pytest_llmopt.core.engine import Engine, Generation, TokenIds
     from pytest_llmopt.core.logprobs import FloatArray
     from pytest_llmopt.core.relation import Pair, Relation
 
 CONTEXT_TOKENS = 32
 """The end of each prompt that is used: what matters here is state and shape, not content."""
-TEXT_TOKENS = 160
+TEXT_TOKENS = 640
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,14 +52,9 @@ class Judged:
         usable = base.is_finite & changed.is_finite
         return cls(aligned, kl_divergence(base, changed), logprob_difference(base, changed), int((~usable).sum()))
 
-    @property
-    def worst_kl(self) -> float:
-        """The largest divergence, NaN where there is one."""
-        return float(np.max(self.kl))
-
-    def breaks(self, worst_kl: float) -> bool:
-        """Whether it differs by more than a limit; NaN does."""
-        return not self.worst_kl <= worst_kl
+    def breaks(self, limits: Limits) -> bool:
+        """Whether it differs by more than the limits; NaN does."""
+        return exceeds(self.kl, limits)
 
     @property
     def place(self) -> Place:
@@ -81,9 +78,16 @@ class Outcome:
         """The divergences of all pairs."""
         return np.concatenate([item.kl for item in self.pairs])
 
-    def first_broken(self, worst_kl: float) -> Judged | None:
+    def first_broken(self, limits: Limits) -> Judged | None:
         """The pair with the smallest change that makes a difference: relations give the smallest first."""
-        return next((item for item in self.pairs if item.breaks(worst_kl)), None)
+        if not self.pairs or not exceeds(self.kl, limits):
+            return None
+        return next(item for item in self.pairs if item.breaks(limits))
+
+
+def exceeds(kl: FloatArray, limits: Limits) -> bool:
+    """Whether divergences are beyond a limit, at one position or on average; NaN is."""
+    return not (np.max(kl) <= limits.worst_kl and np.mean(kl) <= limits.mean_kl)
 
 
 def run(name: str, relation: Relation, subject: Subject) -> Outcome:
@@ -114,13 +118,31 @@ def subject_of(candidate: Engine, prompts: object, *, num_prompts: int, max_new_
     everything = PromptSet.of(prompts)
     chosen = everything.take(num_prompts)
     contexts = [prompt.encode(engine)[-min(CONTEXT_TOKENS, room) :] for prompt in chosen]
+    text = _text(engine, everything)
     sampling = SamplingParams(max_new_tokens=max_new_tokens, ignore_eos=True)
+    decoded = _until_the_end(engine, engine.generate(contexts, sampling), text[:max_new_tokens])
     cases = tuple(
-        Case(prompt.id, Continuation(tokens, item.token_ids), item.logprobs)
-        for prompt, tokens, item in zip(chosen, contexts, engine.generate(contexts, sampling), strict=True)
+        Case(prompt.id, item.continuation, item.logprobs) for prompt, item in zip(chosen, decoded, strict=True)
     )
     context = getattr(candidate, "context", None)
-    return Subject(engine, cases, _text(engine, everything), engine.inspect(), getattr(context, "reopen", None), asked)
+    return Subject(engine, cases, text, engine.inspect(), getattr(context, "reopen", None), asked)
+
+
+def _until_the_end(engine: Engine, decoded: Sequence[Generation], text: TokenIds) -> list[Generation]:
+    """What can be forced once more: without the end, which some engines emit although they were to ignore it.
+
+    Where nothing comes before it, the running text is decoded instead.
+    """
+    items = [
+        dataclasses.replace(item, logprobs=item.logprobs[:-1]) if item.finish_reason == "eos" else item
+        for item in decoded
+    ]
+    empty = [place for place, item in enumerate(items) if not item.token_ids]
+    if empty:
+        forced = engine.force([Continuation(items[place].prompt_ids, text) for place in empty])
+        for place, item in zip(empty, forced, strict=True):
+            items[place] = item
+    return items
 
 
 def _text(engine: Engine, prompts: PromptSet) -> TokenIds:
@@ -136,6 +158,6 @@ def timed(candidate: Any) -> AbstractContextManager[None]:
     return nullcontext() if watch is None else watch.running()
 
 
-def broken(outcomes: Sequence[Outcome], worst_kl: float) -> list[tuple[Outcome, Judged]]:
+def broken(outcomes: Sequence[Outcome], limits: Limits) -> list[tuple[Outcome, Judged]]:
     """The relations that do not hold, with the smallest change that shows it."""
-    return [(item, found) for item in outcomes if (found := item.first_broken(worst_kl)) is not None]
+    return [(item, found) for item in outcomes if (found := item.first_broken(limits)) is not None]

@@ -107,9 +107,9 @@ def _evidence(outcomes: Sequence[Outcome], limits: Limits) -> str:
 
 def _diagnosis(candidate: Engine, outcomes: Sequence[Outcome], limits: Limits) -> tuple[str, ...]:
     lines = []
-    failed = broken(outcomes, limits.worst_kl)
+    failed = broken(outcomes, limits)
     for rank, (outcome, judged) in enumerate(failed):
-        many = f"{sum(pair.breaks(limits.worst_kl) for pair in outcome.pairs)} of {len(outcome.pairs)}"
+        many = f"{sum(pair.breaks(limits) for pair in outcome.pairs)} of {len(outcome.pairs)}"
         lines += [
             f"{outcome.name} is broken: {outcome.promise}",
             f"  smallest change that breaks it: {judged.pair.change} ({many} comparisons break)",

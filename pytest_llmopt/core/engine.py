@@ -31,6 +31,8 @@ class SamplingParams:
     seed: int = 0
     ignore_eos: bool = False
     """Go on to `max_new_tokens` whatever comes, as timing needs."""
+    stop_token_ids: TokenIds = ()
+    """Tokens that end a generation as the end-of-sequence token does, and are emitted as it is."""
 
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
@@ -45,6 +47,9 @@ class SamplingParams:
             if not fits:
                 msg = f"{name}={getattr(self, name)} is out of range"
                 raise OptionError(msg)
+        if self.ignore_eos and self.stop_token_ids:
+            msg = f"ignore_eos=True goes on whatever comes, stop_token_ids={self.stop_token_ids} do not: give one"
+            raise OptionError(msg)
 
     @property
     def greedy(self) -> bool:
@@ -104,17 +109,18 @@ class Generation:
     prompt_ids: TokenIds
     logprobs: TopLogprobs
     """One position per emitted token, before temperature and filters: `[tokens]`."""
-    finish_reason: Literal["eos", "length"]
+    finish_reason: Literal["eos", "stop", "length"]
+    """`stop` where a token of `stop_token_ids` ended it."""
     steps: tuple[DecodeStep, ...]
     """The target passes that this prompt took part in, in order."""
     timing: Timing
     """Of the batch that it was decoded in."""
     overrun: int = 0
-    """Tokens emitted after the end-of-sequence token, padding aside: there should be none."""
+    """Tokens emitted after the one that ended it, padding aside: there should be none."""
 
     @property
     def token_ids(self) -> TokenIds:
-        """The emitted tokens, with the end-of-sequence token where there was one."""
+        """The emitted tokens, with the one that ended them where there was one."""
         return tuple(int(token) for token in self.logprobs.token_ids)
 
     @property
@@ -191,12 +197,19 @@ class Engine(Protocol):
         """Teacher-forced log-probabilities of each continuation, in the order given: one forward pass, no cache."""
         ...
 
-    def force(self, continuations: Sequence[Continuation], *, prefill_chunk: int | None = None) -> list[Generation]:
+    def force(
+        self,
+        continuations: Sequence[Continuation],
+        *,
+        prefill_chunk: int | None = None,
+        batch_size: int | None = None,
+    ) -> list[Generation]:
         """Drive given tokens through the real decode path, as if each had been chosen, in the order given.
 
         Args:
             continuations: prompts with the tokens to emit; none of these may end the generation.
             prefill_chunk: process the prompt in pieces of that many tokens.
+            batch_size: the most rows to decode together, where the engine is free to choose; None leaves it the choice.
 
         Raises:
             RequestError: a token ends the generation, or a continuation is longer than the engine has room for.

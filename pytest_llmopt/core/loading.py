@@ -23,6 +23,8 @@ class LoadPolicy:
     """CPU threads for each engine; None takes one for a small model, else this worker's share of the processors."""
     share: int = 1
     """The processors that this worker may use without taking them from another."""
+    seed: int = 0
+    """Of what a load draws at random, such as weights that the checkpoint does not have."""
 
 
 def fixtures_folder() -> Path:

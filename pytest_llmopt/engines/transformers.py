@@ -91,11 +91,19 @@ class TransformersEngine:
         self._claim_threads()
         return scoring.score(self._loaded, continuations, DEFAULT_TOP_K)
 
-    def force(self, continuations: Sequence[Continuation], *, prefill_chunk: int | None = None) -> list[Generation]:
+    def force(
+        self,
+        continuations: Sequence[Continuation],
+        *,
+        prefill_chunk: int | None = None,
+        batch_size: int | None = None,
+    ) -> list[Generation]:
         """Drive given tokens through `generate`, so through the cache, graph and drafts of the variant."""
         self._claim_threads()
         with self._counting_graphs():
-            return generation.force(self._loaded, continuations, prefill_chunk, self.max_length, DEFAULT_TOP_K)
+            return generation.force(
+                self._loaded, continuations, prefill_chunk, batch_size, self.max_length, DEFAULT_TOP_K
+            )
 
     @property
     def draft(self) -> Variant | None:

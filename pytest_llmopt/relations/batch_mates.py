@@ -26,5 +26,5 @@ def batch_mates(subject: Subject) -> Iterator[Pair]:
     alone = [subject.engine.force([part])[0] for part in parts]
     names = [f"row {row}" for row in range(len(parts))]
     for size in range(2, len(parts) + 1):
-        together = subject.engine.force(parts[:size])
+        together = subject.engine.force(parts[:size], batch_size=size)
         yield from pairs(f"a batch of {size}", names[:size], alone[:size], together)

@@ -1,4 +1,4 @@
-"""The prompt processed whole, and in pieces."""
+"""A long and a short prompt processed whole, and in pieces."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ if TYPE_CHECKING:
 
 __all__ = ["prefill_chunk"]
 
-CONTEXT, TOKENS = 49, 3
+CONTEXTS, TOKENS = (49, 5), 3
+"""Side by side where batches are possible: whole pieces of the short one are then padding."""
 CHUNKS = (32, 16, 7, 3)
 
 
 def prefill_chunk(subject: Subject) -> Iterator[Pair]:
     """The size of the pieces in which a prompt is processed does not matter."""
-    part = subject.part(0, CONTEXT, TOKENS)
-    base = subject.engine.force([part])
+    parts = [subject.part(0, context, TOKENS) for context in CONTEXTS]
+    names = [f"text of {context} tokens" for context in CONTEXTS]
+    base = subject.engine.force(parts)
     for chunk in CHUNKS:
         try:
-            changed = subject.engine.force([part], prefill_chunk=chunk)
+            changed = subject.engine.force(parts, prefill_chunk=chunk)
         except RequestError as error:
             raise NotApplicableError(str(error)) from None
-        yield from pairs(f"a prompt of {CONTEXT} tokens in pieces of {chunk}", ["text"], base, changed)
+        yield from pairs(f"a prefill in pieces of {chunk}", names, base, changed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ class Loader:
         self._available_bytes = available_bytes
         self._open: OrderedDict[str, Engine] = OrderedDict()
         self._failed: dict[str, LlmoptError] = {}
+        self._reopened = 0
         self.loads: list[str] = []
         """The digest of every variant that was loaded, in order; one that was evicted and came back is there twice."""
 
@@ -45,7 +47,7 @@ class Loader:
         if digest not in self._open:
             self._make_room(variant, {other.digest for other in keep})
             try:
-                self._open[digest] = self._load(variant)
+                self._open[digest] = self._load(variant, self._policy)
             except LlmoptError as error:
                 self._failed[digest] = error
                 raise
@@ -56,14 +58,17 @@ class Loader:
     def reopen(self, variant: Variant, *, keep: tuple[Variant, ...] = ()) -> Engine:
         """An engine of a variant, loaded anew; who calls this closes it. Never evicts those to `keep`.
 
+        It gets a seed of its own, so that what a load draws at random shows as a difference between two loads.
+
         Raises:
             LlmoptError: it cannot be loaded.
         """
         self._make_room(variant, {other.digest for other in keep})
-        return self._load(variant)
+        self._reopened += 1
+        return self._load(variant, dataclasses.replace(self._policy, seed=self._policy.seed + self._reopened))
 
-    def _load(self, variant: Variant) -> Engine:
-        engine: Engine = self._engines.load(variant.engine).open(variant, self._policy)
+    def _load(self, variant: Variant, policy: LoadPolicy) -> Engine:
+        engine: Engine = self._engines.load(variant.engine).open(variant, policy)
         return engine
 
     def _make_room(self, variant: Variant, keep: set[str]) -> None:

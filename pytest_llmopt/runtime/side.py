@@ -124,10 +124,16 @@ class Side:
                 return self.engine.score(continuations)
             return self.scores.score(self.engine, continuations)
 
-    def force(self, continuations: Sequence[Continuation], *, prefill_chunk: int | None = None) -> list[Generation]:
+    def force(
+        self,
+        continuations: Sequence[Continuation],
+        *,
+        prefill_chunk: int | None = None,
+        batch_size: int | None = None,
+    ) -> list[Generation]:
         """Drive given tokens through the decode path, in the order given."""
         with self.stopwatch.running():
-            return self.engine.force(continuations, prefill_chunk=prefill_chunk)
+            return self.engine.force(continuations, prefill_chunk=prefill_chunk, batch_size=batch_size)
 
     @property
     def draft(self) -> Variant | None:

@@ -96,7 +96,8 @@ class WrongMask(Planted):
     """An attention kernel with a mask of its own.
 
     `none` attends to everything in prefill (AT01), `unused` to empty places of the cache in decode steps (KV01), and
-    `top_left` aligns a continued prefill at the wrong corner (AT05).
+    `top_left` aligns a continued prefill at the wrong corner (AT05), and `unguarded` leaves rows of it without any key
+    (AT04).
     """
 
     kind: str = "none"
@@ -113,12 +114,80 @@ class WrongMask(Planted):
                 attention_mask = torch.zeros(1, 1, length, width)
             if self.kind == "top_left" and 1 < length < width:
                 attention_mask = torch.ones(length, width).tril()[None, None].log()
+            if self.kind == "unguarded" and 1 < length < width:
+                attention_mask = attention_mask.masked_fill(attention_mask < 0, -float("inf"))
+                scores = query @ key.repeat_interleave(module.num_key_value_groups, 1).mT * module.scaling
+                weights = (scores + attention_mask).softmax(-1)
+                mixed = weights @ value.repeat_interleave(module.num_key_value_groups, 1)
+                return mixed.transpose(1, 2).contiguous(), None
             return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
 
         name = f"planted_{self.kind}"
         AttentionInterface.register(name, attend)
         AttentionMaskInterface.register(name, eager_mask)
         plan.set("load", "attn_implementation", name, by="wrong_mask")
+
+
+@dataclass(frozen=True)
+class StalePrefix(Planted):
+    """A cached prefix of 32 or 64 tokens is known by its length and the tokens before its last eight (SV02)."""
+
+    def for_transformers(self, plan):
+        plan.max_batch = 1
+        super().for_transformers(plan)
+
+    def change(self, model):
+        from transformers import DynamicCache
+
+        generate, held = model.generate, {}
+
+        def serving(input_ids, **kwargs):
+            tokens, cache = input_ids[0].tolist(), DynamicCache(config=model.config)
+            ends = [end for end in (64, 32) if end < len(tokens)]
+            known = next((found for end in ends if (found := held.get((end, *tokens[: end - 8])))), ())
+            for place, (keys, values) in enumerate(known):
+                cache.update(keys.clone(), values.clone(), place)
+            output = generate(input_ids, past_key_values=cache, **kwargs)
+            for end in ends:
+                states = [(layer.keys[:, :, :end].clone(), layer.values[:, :, :end].clone()) for layer in cache.layers]
+                held.setdefault((end, *tokens[: end - 8]), states)
+            return output
+
+        model.generate = serving
+
+
+@dataclass(frozen=True)
+class LostLate(Planted):
+    """Something is lost in every decode step beyond the 256th."""
+
+    after: int = 256
+
+    def change(self, model):
+        steps = [0]
+
+        def look(_module, _args, output):
+            steps[0] = steps[0] + 1 if output.shape[1] == 1 else 0
+            return output * 1.2 if steps[0] > self.after else output
+
+        model.model.layers[0].mlp.register_forward_hook(look)
+
+
+@dataclass(frozen=True)
+class EndsAtOnce(Planted):
+    """Emits the end of the sequence first, whatever it is asked, unless tokens are forced."""
+
+    def change(self, model):
+        generate = model.generate
+
+        def ending(*args, logits_processor=None, **kwargs):
+            def end(_input_ids, scores):
+                scores = scores.new_full(scores.shape, -float("inf"))
+                scores[:, model.generation_config.eos_token_id] = 0.0
+                return scores
+
+            return generate(*args, logits_processor=logits_processor or [end], **kwargs)
+
+        model.generate = ending
 
 
 LOADS = itertools.count()
@@ -221,6 +290,9 @@ def pytest_llmopt_optimizations(config):
         "planted.other_kernel_at": OtherKernelAt,
         "planted.wrong_mask": WrongMask,
         "planted.random_bias": RandomBias,
+        "planted.stale_prefix": StalePrefix,
+        "planted.lost_late": LostLate,
+        "planted.ends_at_once": EndsAtOnce,
         "planted.saved_wrong": SavedWrong,
         "planted.nan_cache": NanCache,
         "planted.other_order": OtherOrder,

@@ -15,7 +15,9 @@ DEFECTS = {
     "padding": ("position_from_cache", "", "1 tokens of padding (padded to 6)"),
     "prompt_length": ("other_kernel_at", "", "the prompt cut at 33 tokens instead of 31"),
     "cache_size": ("wrong_mask", "unused", "max_new_tokens=40 instead of 4"),
-    "prefill_chunk": ("wrong_mask", "top_left", "a prompt of 49 tokens in pieces of 32"),
+    "prefill_chunk": ("wrong_mask", "top_left", "a prefill in pieces of 32"),
+    "edited_prompt": ("stale_prefix", "", "after a prompt with another token at 63"),
+    "decoded_prefix": ("lost_late", "", "a text of 264 tokens decoded from its token 8 on instead of prefilled"),
     "later_token": ("wrong_mask", "none", "token 46 of 48 changed"),
     "load_twice": ("random_bias", "", "loaded a second time"),
     "save_reload": ("saved_wrong", "", "loaded from what was saved"),
@@ -80,6 +82,63 @@ def test_a_healthy_model_passes_and_what_does_not_apply_is_listed(project, recor
     assert sorted(name.partition(".")[2] for name in record["metrics"] if name.startswith("worst_kl.")) == tried
     assert record["evidence"].startswith(f"{len(tried)} relations, ")
     assert record["evidence"].endswith(f"not applicable: {' '.join(left)}") == bool(left)
+
+
+def test_a_short_row_that_is_padding_for_whole_pieces_is_seen(project, records):
+    project.makepyfile("""
+        from pytest_llmopt import llmopt
+
+        @llmopt.optimization("planted.wrong_mask", "unguarded")
+        def test_it(candidate, prompts):
+            llmopt.assert_invariant(candidate, None, prompts, relations=("padding", "prefill_chunk"))
+    """)
+    project.runpytest_inprocess("--llmopt-model", "tiny-llama").assert_outcomes(failed=1)
+    (record,) = records()
+    assert "prefill_chunk is broken" in record["reason"]
+    assert "prompt text of 5 tokens" in record["reason"]
+    assert "holding: padding" in record["reason"]
+
+
+def test_nine_rows_are_decoded_together(project, records):
+    project.makepyfile("""
+        from pytest_llmopt import llmopt
+
+        @llmopt.optimization("planted.mixed_rows", 8)
+        def test_it(candidate, prompts):
+            llmopt.assert_invariant(candidate, None, prompts, relations=("batch_mates",))
+    """)
+    project.runpytest_inprocess("--llmopt-model", "tiny-llama").assert_outcomes(failed=1)
+    (record,) = records()
+    assert "smallest change that breaks it: a batch of 9 (" in record["reason"]
+
+
+def test_an_engine_that_ends_although_it_should_go_on_is_questioned_all_the_same(project, records):
+    project.makepyfile("""
+        from pytest_llmopt import llmopt
+
+        @llmopt.optimization("planted.ends_at_once")
+        def test_it(candidate, prompts):
+            llmopt.assert_invariant(candidate, None, prompts, relations=("repeat",))
+    """)
+    project.runpytest_inprocess("--llmopt-model", "tiny-llama").assert_outcomes(passed=1)
+    (record,) = records()
+    assert record["evidence"].startswith("1 relations, 6 changes")
+
+
+def test_a_small_change_everywhere_is_beyond_the_limit_of_the_mean_and_named(project, records):
+    project.makepyfile("""
+        from pytest_llmopt import llmopt
+        from pytest_llmopt.checks.equivalent import Limits
+
+        @llmopt.optimization("planted.left_over")
+        def test_it(candidate, prompts):
+            limits = Limits(tie_margin=0.02, mean_kl=1e-5, worst_kl=100.0)
+            llmopt.assert_invariant(candidate, None, prompts, relations=("repeat",), limits=limits)
+    """)
+    project.runpytest_inprocess("--llmopt-model", "tiny-llama").assert_outcomes(failed=1)
+    (record,) = records()
+    assert "repeat is broken" in record["reason"]
+    assert "holding" not in record["reason"]
 
 
 def test_nan_in_unused_cache_is_seen_and_what_broke_first_is_named_first(project, records):

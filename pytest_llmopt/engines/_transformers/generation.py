@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_llmopt.core.engine import Continuation, DecodeStep, Generation, SamplingParams, Timing, TokenIds
 from pytest_llmopt.core.errors import RequestError
@@ -35,7 +35,12 @@ def generate(
 
 
 def force(
-    loaded: Loaded, continuations: Sequence[Continuation], prefill_chunk: int | None, max_length: int | None, top_k: int
+    loaded: Loaded,
+    continuations: Sequence[Continuation],
+    prefill_chunk: int | None,
+    batch_size: int | None,
+    max_length: int | None,
+    top_k: int,
 ) -> list[Generation]:
     """The tokens of every continuation driven through `generate`, in the order given.
 
@@ -57,18 +62,21 @@ def force(
         sampling = SamplingParams(max_new_tokens=max(map(len, tokens)))
         return _run(loaded, rows, sampling, batch, top_k, forced=tokens, **extra)
 
-    return _in_batches(loaded, prompts, run)
+    # Another number of rows would be another shape, so another graph, where shapes are fixed.
+    size = BATCH if batch_size is None or loaded.plan.fixed_shapes else batch_size
+    return _in_batches(loaded, prompts, run, size)
 
 
 def _in_batches(
     loaded: Loaded,
     prompts: Sequence[TokenIds],
     run: Callable[[list[TokenIds], list[int], int], list[Generation]],
+    size: int = BATCH,
 ) -> list[Generation]:
     """Run prompts of similar length together; the results in the order given."""
     # Longest first: a static cache is then allocated once, at the size that all later batches fit into.
     order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]), reverse=True)
-    size = min(BATCH, loaded.plan.max_batch or BATCH)
+    size = min(size, loaded.plan.max_batch or size)
     done: dict[int, Generation] = {}
     for start in range(0, len(order), size):
         places = order[start : start + size]
@@ -128,7 +136,7 @@ def _run(
             return_dict_in_generate=True,
             output_logits=True,
             stopping_criteria=[watch],
-            **_arguments(sampling),
+            **_arguments(sampling, loaded.eos_token_ids),
             **loaded.plan.generate,
             **made_anew,
             **extra,
@@ -140,30 +148,38 @@ def _run(
     logits = torch.stack(output.logits, dim=1)
     finished = []
     for row, tokens in enumerate(rows):
-        length, reason = _finish(emitted[row].tolist(), loaded.eos_token_ids)
+        length, reason = _finish(emitted[row].tolist(), loaded.eos_token_ids, sampling.stop_token_ids)
         length = length if forced is None else min(length, len(forced[row]))
         evidence = top_logprobs(logits[row, :length], emitted[row, :length].to(device), top_k)
-        after_end = emitted[row, length:] if reason == "eos" else emitted[row, :0]
+        after_end = emitted[row, length:] if reason != "length" else emitted[row, :0]
         overrun = int((after_end != loaded.pad_token_id).sum())
         finished.append(Generation(tokens, evidence, reason, watch.steps(length), watch.timing, overrun))
     return finished
 
 
-def _arguments(sampling: SamplingParams) -> dict[str, Any]:
+def _arguments(sampling: SamplingParams, eos_token_ids: frozenset[int]) -> dict[str, Any]:
     arguments: dict[str, Any] = {"max_new_tokens": sampling.max_new_tokens, "do_sample": not sampling.greedy}
     if sampling.ignore_eos:
         arguments["min_new_tokens"] = sampling.max_new_tokens
+    if sampling.stop_token_ids:
+        arguments["eos_token_id"] = sorted(eos_token_ids.union(sampling.stop_token_ids))
     if not sampling.greedy:
+        # Logits that are not finite end in an error of the sampler otherwise; the evidence has them as they are.
+        arguments["remove_invalid_values"] = True
         arguments |= {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p}
         arguments |= {"min_p": sampling.min_p} if sampling.min_p else {}
     return arguments
 
 
-def _finish(tokens: Sequence[int], eos_token_ids: frozenset[int]) -> tuple[int, Any]:
-    """How many tokens were emitted, the end-of-sequence token included, and why it stopped."""
+def _finish(
+    tokens: Sequence[int], eos_token_ids: frozenset[int], stop_token_ids: Sequence[int]
+) -> tuple[int, Literal["eos", "stop", "length"]]:
+    """How many tokens were emitted, the one that ended them included, and why it stopped."""
     for place, token in enumerate(tokens):
         if token in eos_token_ids:
             return place + 1, "eos"
+        if token in stop_token_ids:
+            return place + 1, "stop"
     return len(tokens), "length"
 
 

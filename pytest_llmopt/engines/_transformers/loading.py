@@ -51,16 +51,18 @@ def load(variant: Variant, policy: LoadPolicy) -> Loaded:
         for item in variant.optimizations:
             getattr(item.options, f"for_{variant.engine}")(plan)
         tokenizer = transformers.AutoTokenizer.from_pretrained(plan.model, **source)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            plan.model,
-            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-            device_map=device,
-            use_safetensors=None if policy.unsafe_weights else True,
-            **source,
-            **plan.load,
-        ).eval()
-        for step in plan.after_load:
-            step(model)
+        with torch.random.fork_rng():
+            torch.manual_seed(policy.seed)
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                plan.model,
+                dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+                device_map=device,
+                use_safetensors=None if policy.unsafe_weights else True,
+                **source,
+                **plan.load,
+            ).eval()
+            for step in plan.after_load:
+                step(model)
     except LlmoptError:
         raise
     except Exception as error:

@@ -26,6 +26,11 @@ def test_sampling_parameters_outside_their_range_are_refused_by_name(name, bad, 
             SamplingParams(**{name: value})
 
 
+def test_stop_tokens_are_refused_where_nothing_ends():
+    with pytest.raises(OptionError, match="ignore_eos=True goes on whatever comes"):
+        SamplingParams(ignore_eos=True, stop_token_ids=(3,))
+
+
 def test_temperature_zero_is_greedy():
     assert SamplingParams().greedy
     assert not SamplingParams(temperature=0.1).greedy

@@ -19,13 +19,14 @@ class Machine:
         self.room = room * SIZE
         self.open_engines = []
         self.opened = []
+        self.policies = []
         self.closed = []
 
     def available_bytes(self):
         return self.room - SIZE * len(self.open_engines)
 
     def open(self, variant, policy):
-        assert policy is POLICY
+        self.policies.append(policy)
         self.opened.append(variant.device)
         if variant.device == "broken":
             message = f"cannot load {variant.device}"
@@ -88,6 +89,17 @@ def test_the_least_recently_used_engine_is_evicted_first_and_no_more_than_needed
     assert machine.closed == ["b"]
     loader.get(variant("e"))
     assert machine.closed == ["b", "c"]
+
+
+def test_every_load_anew_has_a_seed_of_its_own(variant):
+    machine = Machine(room=9)
+    loader = loader_on(machine)
+    loader.get(variant("a"))
+    engines = [loader.reopen(variant("a")) for _ in range(2)]
+    assert [policy.seed for policy in machine.policies] == [0, 1, 2]
+    assert machine.policies[0] is POLICY
+    for engine in engines:
+        engine.close()
 
 
 def test_an_evicted_engine_is_loaded_again(variant):
