@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_llmopt.checks._draft import open_draft
 from pytest_llmopt.checks._floor import SIXTEEN_BITS
 from pytest_llmopt.checks._sampled import Rates, Sample
 from pytest_llmopt.checks._sampling_causes import explain
@@ -91,7 +92,7 @@ def lossless(
     if tie_margin is None:
         tie_margin = TIE_MARGINS[candidate.dtype]
     chosen = PromptSet.of(prompts).take(num_prompts)
-    sample = Sample(candidate, reference, _open_draft(candidate), Rates(false_alarm, floor_kl, tie_margin))
+    sample = Sample(candidate, reference, open_draft(candidate), Rates(false_alarm, floor_kl, tie_margin))
     # An engine adds the place of a prompt to the seed, so that rounds lie further apart than there are prompts.
     first = int(np.random.SeedSequence(seed).generate_state(1)[0])
     seeds = itertools.count(first, len(chosen))
@@ -133,15 +134,6 @@ def _refuse(sampling: SamplingParams, num_prompts: int, max_tokens: int, false_a
         if not fits:
             msg = f"{name}={value} is out of range"
             raise OptionError(msg)
-
-
-def _open_draft(candidate: Engine) -> Engine | None:
-    """The candidate's draft model, where it has one and the session can open it."""
-    context = getattr(candidate, "context", None)
-    draft = candidate.draft
-    if draft is None or context is None or context.open is None:
-        return None
-    return context.open(draft)
 
 
 def _metrics(sample: Sample, found: Found) -> dict[str, Metric]:
