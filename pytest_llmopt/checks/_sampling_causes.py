@@ -84,13 +84,18 @@ def _causes(sample: Sample, found: Found, sampling: SamplingParams) -> tuple[lis
 
 def _support(sample: Sample, sampling: SamplingParams) -> list[str]:
     """Which filter the tokens outside the support got past."""
+
+    def explained(by: SamplingParams) -> bool:
+        margin = sample.rates.tie_margin
+        return not any(warp(item.scored, by, tie_margin=margin).violations.any() for item in sample.drawn)
+
+    if sampling.temperature != 1 and explained(replace(sampling, temperature=1.0)):
+        return ["the filters cut before the temperature is applied: at temperature 1 they allow every token"]
     found = []
     for name, off in FILTERS.items():
         if getattr(sampling, name) == off:
             continue
-        without = replace(sampling, **{name: off})
-        margin = sample.rates.tie_margin
-        if not any(warp(item.scored, without, tie_margin=margin).violations.any() for item in sample.drawn):
+        if explained(replace(sampling, **{name: off})):
             found.append(f"{name}={getattr(sampling, name):g} is not applied: without it every token is possible")
     return found or ["tokens that no filter alone explains lie outside the support"]
 

@@ -123,6 +123,12 @@ def test_a_token_outside_the_support_fails_at_once_and_names_the_filter(verdicts
     assert "top_k=10 is not applied" in found["more"]["reason"]
 
 
+def test_filters_that_cut_before_the_temperature_fail_and_the_order_is_named(verdicts):
+    found = verdicts("tiny-llama", {"order": ["planted('filters_first')"]}, top_p=0.9, max_tokens=256)
+    assert found["order"]["status"] == "FAIL"
+    assert "the filters cut before the temperature is applied" in found["order"]["reason"]
+
+
 def test_greedy_sides_are_refused_with_the_name_of_the_setting(verdicts):
     found = verdicts("tiny-qwen", {"greedy": ["llmopt.assisted()"]}, temperature=0.0)
     assert found["greedy"]["status"] == "ERROR"
