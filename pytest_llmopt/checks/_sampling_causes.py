@@ -58,6 +58,25 @@ def explain(sample: Sample, found: Found, sampling: SamplingParams) -> tuple[str
     return (*lines, *_worst(sample, gains))
 
 
+def explain_slow(found: Found) -> tuple[str, ...]:
+    """Lines for the failure message where proposals are accepted less often than they have to be."""
+    if found.acceptance is None:
+        return ()
+    observed, expected = found.acceptance.observed, found.acceptance.expected
+    what = "" if found.alarm else "the tokens follow the reference, but "
+    return (
+        (
+            f"{what}{observed.point:.1%} of {observed.n:,} proposals were accepted where draft and target share "
+            f"{expected:.1%} of their mass: slower than lossless verification has to be ({found.lost:.1f} nats of "
+            f"{found.tokens.threshold:.1f})"
+        ),
+        (
+            "look at which probabilities of the draft the verification is given, and whether proposals were drawn from "
+            "just these; full_acceptance=False only reports it"
+        ),
+    )
+
+
 def _highest(values: Mapping[str, float], count: int = 3) -> list[tuple[str, float]]:
     return sorted(values.items(), key=lambda item: -item[1])[:count]
 

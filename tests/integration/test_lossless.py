@@ -76,7 +76,17 @@ def test_lossless_passes_and_lossy_fails_on_every_family(verdicts, model):
     assert "its most probable token but is verified as if it had sampled" in found["argmax"]["reason"]
 
 
-def test_correct_and_merely_slow_speculation_pass_and_slowness_is_reported(verdicts):
+def test_speculation_that_accepts_less_than_it_has_to_fails_although_its_tokens_are_right(verdicts):
+    found = verdicts("tiny-llama", {"onehot": planted("one_hot")}, max_new_tokens=32)
+    (record,) = found.values()
+    assert record["status"] == "FAIL"
+    assert record["metrics"]["log_wealth"]["point"] < record["metrics"]["log_wealth"]["limit"]
+    assert record["metrics"]["lost_acceptance"]["point"] > record["metrics"]["lost_acceptance"]["limit"]
+    assert record["metrics"]["tokens"]["point"] < 500
+    assert "the tokens follow the reference, but" in record["reason"]
+
+
+def test_correct_speculation_passes_and_slow_one_where_slowness_is_only_reported(verdicts):
     found = verdicts(
         "tiny-llama",
         {
@@ -91,6 +101,7 @@ def test_correct_and_merely_slow_speculation_pass_and_slowness_is_reported(verdi
         min_p=0.01,
         max_tokens=250,
         max_new_tokens=32,
+        full_acceptance=False,
     )
     assert {record["status"] for record in found.values()} == {"PASS"}
     assert "slower than" not in found["right"]["evidence"]
