@@ -54,11 +54,18 @@ class Drawn:
     blocks: DraftBlocks
     overlaps: FloatArray
     """Probability that lossless verification accepts a proposal, unless it ends the text: `[readings, tokens]`."""
+    least: FloatArray
+    """The same without what the unknown tokens of both sides may share: `[readings, tokens]`."""
 
     @property
     def favorite(self) -> FloatArray:
         """The target's probability of the draft's favorite: `[tokens]`."""
         return np.exp(_known(self.target.logprobs, self.drafts[0].top_ids[:, :1]))[:, 0]
+
+    def behind_favorite(self) -> FloatArray:
+        """How far the token that came is behind the draft's favorite, in nats before warping twice: `[tokens]`."""
+        first = self.drafts[0]
+        return (first.top_logprobs[:, 0] - first.token_logprobs).astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +80,8 @@ class Found:
     """The highest log-wealth of the bets on too many acceptances, 0 where no draft is known."""
     acceptance: Acceptance | None
     """Against the identity, by the reading that fits; None where no draft is known."""
+    lost: float
+    """The highest log-wealth of the bets on too few acceptances, by the reading that explains them best."""
     reading: int
     """Which of the readings fits the accepted proposals."""
 
@@ -80,6 +89,11 @@ class Found:
     def peak(self) -> float:
         """The highest log-wealth so far; NaN where it was ever undefined."""
         return max(0.0, float(self.log_wealth.max())) if not np.isnan(self.log_wealth).any() else math.nan
+
+    @property
+    def slow(self) -> bool:
+        """Whether proposals are accepted less often than lossless verification would, by every reading."""
+        return not self.lost <= self.tokens.threshold
 
     @property
     def alarm(self) -> bool:
@@ -118,8 +132,8 @@ class Sample:
         for prompt, generation, score, draft in zip(prompts, generations, scored, drafts, strict=True):
             target = warp(score, sampling, tie_margin=self.rates.tie_margin)
             blocks = DraftBlocks.of(generation, ends, sampling.max_new_tokens)
-            overlaps = _overlaps(target.logprobs, draft, ends)
-            self.drawn.append(Drawn(prompt.id, generation, score, target, draft, blocks, overlaps))
+            overlaps, least = (_overlaps(target.logprobs, draft, ends, tail=tail) for tail in (True, False))
+            self.drawn.append(Drawn(prompt.id, generation, score, target, draft, blocks, overlaps, least))
 
     def _readings(self, scored: Sequence[TopLogprobs], sampling: SamplingParams) -> Sequence[tuple[TopLogprobs, ...]]:
         unfiltered = (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p) == (1.0, 0, 1.0, 0.0)
@@ -150,7 +164,7 @@ class Sample:
         )
         examined, accepted = self._joined("examined"), self._joined("accepted")
         if self.draft is None or not examined.any():
-            return Found(tokens.log_wealth, tokens, 0.0, None, reading)
+            return Found(tokens.log_wealth, tokens, 0.0, None, 0.0, reading)
         bounds = self._overlaps[:, examined]
         # An engine may also propose the draft's favorite, and verify it as the certain proposal that it is.
         most = np.max([*bounds, np.concatenate([item.favorite for item in self.drawn])[examined]], axis=0)
@@ -161,15 +175,23 @@ class Sample:
             path + math.log(ACCEPTANCE_SHARE),
         )
         acceptance = acceptance_identity(bounds[reading], accepted[examined])
-        return Found(log_wealth, tokens, max(0.0, float(won.max())), acceptance, reading)
+        lost = self._lost(examined, accepted)
+        return Found(log_wealth, tokens, max(0.0, float(won.max())), acceptance, lost, reading)
 
-    def too_seldom(self, found: Found) -> bool:
-        """Whether proposals are accepted less often than lossless verification would, by every reading."""
-        if found.acceptance is None:
-            return False
-        examined, accepted = self._joined("examined"), self._joined("accepted")
-        checks = [acceptance_identity(bound, accepted[examined]) for bound in self._overlaps[:, examined]]
-        return all(item.observed.point < item.expected and item.p_value < self.rates.false_alarm for item in checks)
+    def _lost(self, examined: BoolArray, accepted: BoolArray) -> float:
+        """The evidence that proposals are accepted too seldom, in nats: of the reading that has the least of it.
+
+        Every reading is a hypothesis of its own, and all have to be refuted. That the engine proposes the draft's
+        favorites is one of them until a proposal was accepted that is none.
+        """
+        readings = list(np.concatenate([item.least for item in self.drawn], axis=1)[:, examined])
+        behind = np.concatenate([item.behind_favorite() for item in self.drawn])[accepted]
+        if (behind <= self.rates.tie_margin).all():
+            ends = sorted(self.candidate.eos_token_ids)
+            favorites = [np.where(np.isin(item.drafts[0].top_ids[:, 0], ends), 0, item.favorite) for item in self.drawn]
+            readings.append(np.concatenate(favorites)[examined])
+        rejected, floor = ~accepted[examined], self.rates.floor_kl
+        return max(0.0, min(float(excess_acceptance(1 - least, rejected, floor_kl=floor).max()) for least in readings))
 
     def proposed(self) -> BoolArray:
         """Where a proposal waited for the token: `[tokens]`."""
@@ -197,11 +219,12 @@ class Sample:
         return int(np.argmax(fits))
 
 
-def _overlaps(target: TopLogprobs, drafts: Sequence[TopLogprobs], ends: frozenset[int]) -> FloatArray:
+def _overlaps(target: TopLogprobs, drafts: Sequence[TopLogprobs], ends: frozenset[int], *, tail: bool) -> FloatArray:
     """Sum of min(p, q) over the tokens that do not end the text, by reading: `[readings, tokens]`."""
     ids = np.broadcast_to(np.array(sorted(ends), int), (len(target), len(ends)))
     shares = [
-        expected_acceptance(target, draft) - np.exp(np.minimum(_known(target, ids), _known(draft, ids))).sum(axis=1)
+        expected_acceptance(target, draft, tail=tail)
+        - np.exp(np.minimum(_known(target, ids), _known(draft, ids))).sum(axis=1)
         for draft in drafts
     ]
     return np.stack(shares) if shares else np.empty((0, len(target)))

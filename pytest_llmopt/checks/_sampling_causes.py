@@ -58,6 +58,25 @@ def explain(sample: Sample, found: Found, sampling: SamplingParams) -> tuple[str
     return (*lines, *_worst(sample, gains))
 
 
+def explain_slow(found: Found) -> tuple[str, ...]:
+    """Lines for the failure message where proposals are accepted less often than they have to be."""
+    if found.acceptance is None:
+        return ()
+    observed, expected = found.acceptance.observed, found.acceptance.expected
+    what = "" if found.alarm else "the tokens follow the reference, but "
+    return (
+        (
+            f"{what}{observed.point:.1%} of {observed.n:,} proposals were accepted where draft and target share "
+            f"{expected:.1%} of their mass: slower than lossless verification has to be ({found.lost:.1f} nats of "
+            f"{found.tokens.threshold:.1f})"
+        ),
+        (
+            "look at which probabilities of the draft the verification is given, and whether proposals were drawn from "
+            "just these; full_acceptance=False only reports it"
+        ),
+    )
+
+
 def _highest(values: Mapping[str, float], count: int = 3) -> list[tuple[str, float]]:
     return sorted(values.items(), key=lambda item: -item[1])[:count]
 
@@ -84,13 +103,18 @@ def _causes(sample: Sample, found: Found, sampling: SamplingParams) -> tuple[lis
 
 def _support(sample: Sample, sampling: SamplingParams) -> list[str]:
     """Which filter the tokens outside the support got past."""
+
+    def explained(by: SamplingParams) -> bool:
+        margin = sample.rates.tie_margin
+        return not any(warp(item.scored, by, tie_margin=margin).violations.any() for item in sample.drawn)
+
+    if sampling.temperature != 1 and explained(replace(sampling, temperature=1.0)):
+        return ["the filters cut before the temperature is applied: at temperature 1 they allow every token"]
     found = []
     for name, off in FILTERS.items():
         if getattr(sampling, name) == off:
             continue
-        without = replace(sampling, **{name: off})
-        margin = sample.rates.tie_margin
-        if not any(warp(item.scored, without, tie_margin=margin).violations.any() for item in sample.drawn):
+        if explained(replace(sampling, **{name: off})):
             found.append(f"{name}={getattr(sampling, name):g} is not applied: without it every token is possible")
     return found or ["tokens that no filter alone explains lie outside the support"]
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_llmopt.checks._draft import open_draft
 from pytest_llmopt.checks._floor import SIXTEEN_BITS
 from pytest_llmopt.checks._sampled import Rates, Sample
-from pytest_llmopt.checks._sampling_causes import explain
+from pytest_llmopt.checks._sampling_causes import explain, explain_slow
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.prompts import PromptSet
@@ -56,6 +57,7 @@ def lossless(
     false_alarm: float = 1e-4,
     floor_kl: float | None = None,
     tie_margin: float | None = None,
+    full_acceptance: bool = True,
     seed: int = 0,
 ) -> Verdict:
     """A verdict on whether the candidate samples from the reference's distribution.
@@ -79,6 +81,8 @@ def lossless(
             takes 0 in float32 and float64 and 2e-4 over the squared temperature (at most 1) in 16 bits.
         tie_margin: how close to the boundary of a filter a token may be to count as neither in nor out, in nats; None
             takes 0.002 in float32 and float64, 0.05 in float16 and 0.1 in bfloat16.
+        full_acceptance: fail as well where proposals are accepted less often than lossless verification accepts them,
+            at a false-alarm rate of its own of `false_alarm`; False reports it.
         seed: seed of the sampling.
 
     Raises:
@@ -91,7 +95,7 @@ def lossless(
     if tie_margin is None:
         tie_margin = TIE_MARGINS[candidate.dtype]
     chosen = PromptSet.of(prompts).take(num_prompts)
-    sample = Sample(candidate, reference, _open_draft(candidate), Rates(false_alarm, floor_kl, tie_margin))
+    sample = Sample(candidate, reference, open_draft(candidate), Rates(false_alarm, floor_kl, tie_margin))
     # An engine adds the place of a prompt to the seed, so that rounds lie further apart than there are prompts.
     first = int(np.random.SeedSequence(seed).generate_state(1)[0])
     seeds = itertools.count(first, len(chosen))
@@ -104,14 +108,16 @@ def lossless(
             sample.add(list(itertools.islice(queue, size)), replace(sampling, seed=next(seeds) % 2**32))
             wanted -= size
         found = sample.evidence()
-        if found.alarm or len(sample) >= max_tokens:
+        if found.alarm or (found.slow and full_acceptance) or len(sample) >= max_tokens:
             break
         per_prompt = len(sample) / len(sample.drawn)
         wanted = max(1, min(len(sample.drawn), round((max_tokens - len(sample)) / per_prompt + 0.5)))
         if len(sample) == before:  # cannot be: every prompt emits a token
             break
-    metrics = _metrics(sample, found)
+    metrics = _metrics(sample, found, full_acceptance=full_acceptance)
     diagnosis = explain(sample, found, sampling) if found.alarm else ()
+    if found.slow and full_acceptance:
+        diagnosis = (*diagnosis, *explain_slow(found))
     if metrics["logits_kl"].status is not Status.PASS:
         diagnosis = (
             *diagnosis,
@@ -135,16 +141,7 @@ def _refuse(sampling: SamplingParams, num_prompts: int, max_tokens: int, false_a
             raise OptionError(msg)
 
 
-def _open_draft(candidate: Engine) -> Engine | None:
-    """The candidate's draft model, where it has one and the session can open it."""
-    context = getattr(candidate, "context", None)
-    draft = candidate.draft
-    if draft is None or context is None or context.open is None:
-        return None
-    return context.open(draft)
-
-
-def _metrics(sample: Sample, found: Found) -> dict[str, Metric]:
+def _metrics(sample: Sample, found: Found, *, full_acceptance: bool) -> dict[str, Metric]:
     tokens, limit = len(sample), found.tokens.threshold
     divergences = [kl_divergence(item.scored, item.generation.logprobs) for item in sample.drawn]
     metrics = {
@@ -166,6 +163,8 @@ def _metrics(sample: Sample, found: Found) -> dict[str, Metric]:
         metrics["expected_acceptance"] = Metric(Estimate.exact(found.acceptance.expected, drafted), unit="share")
         metrics["acceptance_p_value"] = Metric(Estimate.exact(found.acceptance.p_value, drafted))
         metrics["excess_acceptance"] = Metric(Estimate.exact(found.excess, drafted), unit="nats")
+        judged = Tolerance(at_most=limit) if full_acceptance else None
+        metrics["lost_acceptance"] = Metric(Estimate.exact(found.lost, drafted), judged, "nats")
     elif drafted:
         accepted = sum(item.generation.accepted_tokens for item in sample.drawn)
         metrics["acceptance_rate"] = Metric(Estimate.exact(accepted / drafted, drafted), unit="share")
@@ -178,8 +177,7 @@ def _evidence(sample: Sample, found: Found) -> str:
         line += f", {found.tokens.violations} outside the support"
     if found.acceptance is not None:
         line += f", accepted {found.acceptance.observed.point:.0%} (expected {found.acceptance.expected:.0%}"
-        slow = not found.alarm and sample.too_seldom(found)
-        line += ": slower than lossless verification has to be)" if slow else ")"
+        line += ": slower than lossless verification has to be)" if found.slow else ")"
     else:
         drafted = sum(item.generation.drafted_tokens for item in sample.drawn)
         accepted = sum(item.generation.accepted_tokens for item in sample.drawn)

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_llmopt.checks._draft import open_draft
+from pytest_llmopt.checks._limits import shape_limits
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.inspection import Claims, Use
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
-from pytest_llmopt.statistics.divergence import kl_divergence
+from pytest_llmopt.statistics.divergence import kl_divergence, logprob_difference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +72,10 @@ def _observe(candidate: Engine, reference: Engine, prompts: PromptSet, max_new_t
     generations = candidate.generate(contexts, sampling)
     compiled = candidate.compilations()
     candidate.generate(contexts, sampling)
-    scored = reference.score([item.continuation for item in generations])
+    emitted = [item.continuation for item in generations]
+    scored = reference.score(emitted)
+    drift = [np.abs(logprob_difference(theirs, own.logprobs)) for theirs, own in zip(scored, generations, strict=True)]
+    draft = open_draft(candidate)
     divergences = [kl_divergence(theirs, own.logprobs) for theirs, own in zip(scored, generations, strict=True)]
     return Use(
         inspection=candidate.inspect(),
@@ -80,6 +85,9 @@ def _observe(candidate: Engine, reference: Engine, prompts: PromptSet, max_new_t
         recompilations=candidate.compilations() - compiled,
         divergence=np.concatenate(divergences),
         dtype=candidate.dtype,
+        draft=None if draft is None else draft.score(emitted),
+        # The lead of one token over another moves by as much as both of them do.
+        tie_margin=float(np.fmax(shape_limits(candidate).tie_margin, 2 * np.concatenate(drift).max())),
     )
 
 

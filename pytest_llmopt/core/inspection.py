@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_llmopt.core.engine import Generation
-    from pytest_llmopt.core.logprobs import FloatArray
+    from pytest_llmopt.core.logprobs import FloatArray, TopLogprobs
     from pytest_llmopt.core.verdict import Metric
 
 
@@ -85,6 +85,11 @@ class Use:
     divergence: FloatArray
     """KL(reference || candidate) at every emitted token, in nats."""
     dtype: str
+    draft: Sequence[TopLogprobs] | None = None
+    """What the draft model, opened apart from the candidate, thinks of every emitted token, one element per generation;
+    None where there is no draft model or nothing can open it."""
+    tie_margin: float = 0.0
+    """By how many nats rounding may move one token's log-probability against another's."""
 
     @property
     def drafted_tokens(self) -> int:

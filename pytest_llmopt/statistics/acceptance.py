@@ -29,12 +29,13 @@ class Acceptance:
     """Two-sided upper bound on how often lossless verification would be this far from the expectation."""
 
 
-def expected_acceptance(target: TopLogprobs, draft: TopLogprobs) -> FloatArray:
+def expected_acceptance(target: TopLogprobs, draft: TopLogprobs, *, tail: bool = True) -> FloatArray:
     """Probability that a proposal drawn from the draft is accepted, the sum over tokens of min(p, q): `[tokens]`.
 
     Equals 1 minus the total variation distance (Leviathan et al. 2023, "Fast inference from transformers via
     speculative decoding", theorem 3.5). Both are taken after warping. Tokens not known on both sides are one bucket, so
-    with incomplete evidence it is an upper bound. NaN where a value is NaN.
+    with incomplete evidence it is an upper bound; without the `tail` they count as sharing nothing, which makes it a
+    lower bound. NaN where a value is NaN.
 
     Raises:
         PositionMismatchError: the two sides scored different tokens.
@@ -48,7 +49,7 @@ def expected_acceptance(target: TopLogprobs, draft: TopLogprobs) -> FloatArray:
     rest_p = np.clip(1 - np.where(known, p, 0.0).sum(axis=1), 0.0, 1.0)
     rest_q = np.clip(1 - q.sum(axis=1), 0.0, 1.0)
     broken = np.isnan(log_p).any(axis=1) | np.isnan(draft.top_logprobs).any(axis=1)
-    return np.where(broken, np.nan, shared + np.minimum(rest_p, rest_q))
+    return np.where(broken, np.nan, shared + tail * np.minimum(rest_p, rest_q))
 
 
 def acceptance_identity(expected: FloatArray, accepted: BoolArray, confidence: float = 0.95) -> Acceptance:

@@ -19,8 +19,8 @@ def excess_acceptance(bound: FloatArray, accepted: BoolArray, *, floor_kl: float
     two makes that more probable than the sum over tokens of min(p, q) (Lindvall 2002, "Lectures on the coupling
     method"). With a `bound` that is at least that sum, the product of exp(theta a) / (1 - bound + bound exp(theta)), a
     being 1 where accepted, is a supermartingale for theta above 0, and so is its mean over a grid: it ever exceeds
-    1 / alpha with probability at most alpha (Ville's inequality). Only excess is bet on; accepting too seldom is slow
-    and no error. NaN in the bound gives NaN from there on.
+    1 / alpha with probability at most alpha (Ville's inequality). Only excess is bet on; to bet on too few, count the
+    rejections: 1 - the least acceptance, and what was not accepted. NaN in the bound gives NaN from there on.
 
     Args:
         bound: the most that each proposal may be accepted, given the past.

@@ -80,6 +80,42 @@ def correct(_amount: float, _kwargs: Any) -> Iterator[None]:
 
 
 @contextmanager
+def seed_ignored(_amount: float, _kwargs: Any) -> Iterator[None]:
+    """The generator goes on from a state of the system."""
+    import torch
+
+    torch.seed()
+    yield
+
+
+@contextmanager
+def constant_seed(_amount: float, _kwargs: Any) -> Iterator[None]:
+    """SL05: every call starts from the same state."""
+    import torch
+
+    torch.manual_seed(7)
+    yield
+
+
+@contextmanager
+def filters_first(_amount: float, _kwargs: Any) -> Iterator[None]:
+    """The temperature is applied after the filters."""
+    from transformers.generation.logits_process import LogitsProcessorList, TemperatureLogitsWarper
+
+    own = LogitsProcessorList.__call__
+
+    def last(self: Any, *args: Any, **kwargs: Any) -> Any:
+        ordered = LogitsProcessorList(sorted(self, key=lambda item: isinstance(item, TemperatureLogitsWarper)))
+        return own(ordered, *args, **kwargs)
+
+    LogitsProcessorList.__call__ = last
+    try:
+        yield
+    finally:
+        LogitsProcessorList.__call__ = own
+
+
+@contextmanager
 def accept_all(_amount: float, _kwargs: Any) -> Iterator[None]:
     """SP01: the count of matches is the number of proposals."""
     with _patched(lambda _right, *args, **_: _verify(*args, accept=lambda chance: chance + 1)):
@@ -197,6 +233,9 @@ RULES: dict[str, Callable[[float, Any], Any]] = {
         temperature_factor,
         wrong_top_k,
         one_seed,
+        seed_ignored,
+        constant_seed,
+        filters_first,
     )
 }
 

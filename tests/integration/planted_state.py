@@ -268,6 +268,16 @@ class NeverConsulted(Assisted):
 
 
 @dataclass(frozen=True)
+class CautiousDraft(Assisted):
+    """Proposes next to nothing, whatever its settings say."""
+
+    def _load(self, plan, draft, target):
+        model = super()._load(plan, draft, target)
+        model.generation_config.assistant_confidence_threshold = 0.99
+        return model
+
+
+@dataclass(frozen=True)
 class OtherAttention(Attention):
     """Every layer runs another kernel than the model's configuration names."""
 
@@ -299,5 +309,6 @@ def pytest_llmopt_optimizations(config):
         "quantization.silently_unquantized": SilentlyUnquantized,
         "planted.silently_dynamic": SilentlyDynamic,
         "planted.never_consulted": NeverConsulted,
+        "planted.cautious_draft": CautiousDraft,
         "planted.other_attention": OtherAttention,
     }

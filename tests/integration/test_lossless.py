@@ -76,7 +76,17 @@ def test_lossless_passes_and_lossy_fails_on_every_family(verdicts, model):
     assert "its most probable token but is verified as if it had sampled" in found["argmax"]["reason"]
 
 
-def test_correct_and_merely_slow_speculation_pass_and_slowness_is_reported(verdicts):
+def test_speculation_that_accepts_less_than_it_has_to_fails_although_its_tokens_are_right(verdicts):
+    found = verdicts("tiny-llama", {"onehot": planted("one_hot")}, max_new_tokens=32)
+    (record,) = found.values()
+    assert record["status"] == "FAIL"
+    assert record["metrics"]["log_wealth"]["point"] < record["metrics"]["log_wealth"]["limit"]
+    assert record["metrics"]["lost_acceptance"]["point"] > record["metrics"]["lost_acceptance"]["limit"]
+    assert record["metrics"]["tokens"]["point"] < 500
+    assert "the tokens follow the reference, but" in record["reason"]
+
+
+def test_correct_speculation_passes_and_slow_one_where_slowness_is_only_reported(verdicts):
     found = verdicts(
         "tiny-llama",
         {
@@ -91,6 +101,7 @@ def test_correct_and_merely_slow_speculation_pass_and_slowness_is_reported(verdi
         min_p=0.01,
         max_tokens=250,
         max_new_tokens=32,
+        full_acceptance=False,
     )
     assert {record["status"] for record in found.values()} == {"PASS"}
     assert "slower than" not in found["right"]["evidence"]
@@ -121,6 +132,12 @@ def test_a_token_outside_the_support_fails_at_once_and_names_the_filter(verdicts
     assert found["more"]["status"] == "FAIL"
     assert found["more"]["metrics"]["violations"]["point"] > 0
     assert "top_k=10 is not applied" in found["more"]["reason"]
+
+
+def test_filters_that_cut_before_the_temperature_fail_and_the_order_is_named(verdicts):
+    found = verdicts("tiny-llama", {"order": ["planted('filters_first')"]}, top_p=0.9, max_tokens=256)
+    assert found["order"]["status"] == "FAIL"
+    assert "the filters cut before the temperature is applied" in found["order"]["reason"]
 
 
 def test_greedy_sides_are_refused_with_the_name_of_the_setting(verdicts):

@@ -17,6 +17,7 @@ SILENT = {
         {"fixed_layers", "graphs"},
     ),
     "not_consulted": ('llmopt.optimization("planted.never_consulted")', {"drafted_tokens", "accepted_tokens"}),
+    "cautious": ('llmopt.optimization("planted.cautious_draft")', {"short_blocks"}),
     "not_called": ('llmopt.optimization("planted.other_attention")', {"called"}),
 }
 """By test id: the optimization that is not in effect, and the claims that must be found untrue."""
@@ -71,6 +72,7 @@ def test_what_is_not_in_effect_fails_and_the_message_says_what_is_the_matter(pro
         "dynamic": "the cache in use, DynamicCache, grows with the tokens in 4 of 4 layers",
         "eager_step": "nothing was compiled",
         "not_consulted": "no draft was ever proposed",
+        "cautious": "fewer proposals than num_draft_tokens=5 allows",
         "not_called": "layers call eager instead of sdpa",
     }.items():
         assert line in found[name]["reason"]
@@ -86,6 +88,7 @@ def test_what_is_in_effect_passes(project, records, model):
     assert found["nf4"]["metrics"]["bitsandbytes.bytes_per_weight"]["point"] < 0.6
     assert found["static"]["metrics"]["static_cache.cache_length"]["point"] == 256
     assert found["assisted"]["metrics"]["assisted.accepted_tokens"]["point"] > 0
+    assert found["assisted"]["metrics"]["assisted.short_blocks"]["point"] == 0
     assert found["stacked"]["evidence"].startswith("8 of 8 claims true")
 
 

@@ -11,6 +11,12 @@ from pytest_llmopt.core.errors import EmptySampleError
 from pytest_llmopt.statistics.acceptance import acceptance_identity, expected_acceptance
 
 
+def test_without_the_tail_it_is_a_lower_bound():
+    exact = expected_acceptance(*sides(0, noise=1.0))
+    assert (expected_acceptance(*sides(0, 4, noise=1.0), tail=False) <= exact + 1e-12).all()
+    assert expected_acceptance(*sides(0, noise=1.0), tail=False) == pytest.approx(exact)
+
+
 def test_expected_acceptance_is_one_minus_the_total_variation():
     _, log_p, log_q = pair(0, noise=1.0)
     distance = np.abs(np.exp(log_p) - np.exp(log_q)).sum(axis=1) / 2

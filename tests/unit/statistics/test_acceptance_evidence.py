@@ -39,3 +39,13 @@ def test_nan_stays_nan_and_lengths_must_fit():
     assert np.isnan(excess_acceptance(np.array([0.5, np.nan]), np.array([True, True]))[-1])
     with pytest.raises(ValueError, match="do not fit"):
         excess_acceptance(np.array([0.5]), np.array([True, False]))
+
+
+def test_too_few_acceptances_are_too_many_rejections():
+    generator = np.random.default_rng(7)
+    least = generator.uniform(0.5, 0.95, (400, 300))
+    chance = generator.random((400, 300))
+    peaks = [excess_acceptance(1 - due, drawn >= due).max() for due, drawn in zip(least, chance, strict=True)]
+    assert np.mean(np.array(peaks) > np.log(100)) <= 0.02
+    few = [excess_acceptance(1 - due, drawn >= 0.6 * due).max() for due, drawn in zip(least, chance, strict=True)]
+    assert min(few) > np.log(100)

@@ -1,0 +1,168 @@
+"""A seed is a promise: the same one gives the same text again, another one gives another text.
+
+Neither shows in the distribution of single tokens. A seed that is dropped makes every failure irreproducible; a state
+that is set again for every call makes a thousand samples one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+from pytest_llmopt.checks._places import Place
+from pytest_llmopt.core.engine import SamplingParams
+from pytest_llmopt.core.errors import OptionError
+from pytest_llmopt.core.prompts import PromptSet
+from pytest_llmopt.core.relation import Pair, pairs
+from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
+from pytest_llmopt.statistics.divergence import kl_divergence
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_llmopt.core.engine import Engine, Generation
+
+__all__ = ["seeded"]
+
+CONTEXT_TOKENS = 32
+"""The end of each prompt that is used: what matters here is the sampler, not the content."""
+
+
+def seeded(
+    candidate: Engine,
+    reference: Engine | None,  # noqa: ARG001 - every check takes both sides
+    prompts: object,
+    *,
+    max_new_tokens: int = 12,
+    num_prompts: int = 3,
+    false_alarm: float = 1e-6,
+    seed: int = 0,
+) -> Verdict:
+    """A verdict on whether the candidate's sampling obeys its seed.
+
+    Samples the prompts three times at temperature 1, twice with one seed and once with another. INCONCLUSIVE where the
+    model is so sure of its text that two seeds may well agree.
+
+    Args:
+        candidate: the side that samples.
+        reference: not used; may be None.
+        prompts: texts, token ids or a prompt set; the end of the first `num_prompts` is used.
+        max_new_tokens: tokens to sample after each prompt.
+        num_prompts: how many prompts to use.
+        false_alarm: the probability that a candidate which obeys its seed fails, for each of the two promises.
+        seed: what both seeds are made of.
+
+    Raises:
+        OptionError: `false_alarm` is no probability.
+    """
+    if not 0 < false_alarm < 1:
+        msg = f"false_alarm={false_alarm} is out of range"
+        raise OptionError(msg)
+    chosen = PromptSet.of(prompts).take(num_prompts)
+    names = [prompt.id for prompt in chosen]
+    contexts = [prompt.encode(candidate)[-CONTEXT_TOKENS:] for prompt in chosen]
+    own, another = (int(state) for state in np.random.SeedSequence(seed).generate_state(2))
+    sampling = SamplingParams(max_new_tokens, temperature=1.0, seed=own)
+    first, again = (candidate.generate(contexts, sampling) for _ in range(2))
+    other = candidate.generate(contexts, replace(sampling, seed=another))
+    repeated = _Repeated.of(list(pairs("the same seed again", names, first, again)), false_alarm)
+    collided = _Collided.of(first, other, false_alarm)
+    return _judge(candidate, len(first), repeated, collided)
+
+
+def _judge(candidate: Engine, count: int, repeated: _Repeated, collided: _Collided) -> Verdict:
+    changed, limit = len(repeated.changed), collided.limit
+    # The surprise that was seen is the least there can be: more tokens would only add to it.
+    surprise = Estimate(collided.surprise, collided.surprise, math.inf, count)
+    metrics = {
+        "unrepeated": Metric(Estimate.exact(changed, count), Tolerance(at_most=repeated.allowed), "prompts"),
+        "collision": Metric(Estimate.exact(collided.log_evidence, count), Tolerance(at_most=limit), "nats"),
+        "surprise": Metric(surprise, Tolerance(at_least=limit), "nats"),
+    }
+    evidence = (
+        f"{count} prompts, {changed} not repeated by the same seed, {collided.texts} repeated by another "
+        f"({collided.surprise:.0f} nats of surprise)"
+    )
+    lines = repeated.describe(candidate) if metrics["unrepeated"].status is not Status.PASS else []
+    if metrics["collision"].status is not Status.PASS:
+        lines.append(
+            f"two seeds gave the same text for {collided.texts} of {count} prompts, which is as improbable as "
+            f"exp(-{collided.log_evidence:.0f}): the sampler starts from the same state whatever seed it is given"
+        )
+    if metrics["surprise"].status is not Status.PASS:
+        lines.append("the model is nearly certain of this text: ask for more prompts or more tokens (max_new_tokens)")
+    return Verdict("seeded", metrics, evidence, tuple(lines))
+
+
+@dataclass(frozen=True)
+class _Repeated:
+    """What one seed gave twice."""
+
+    changed: tuple[Pair, ...]
+    """Prompts whose text differs."""
+    allowed: int
+    """How many of them rounding explains."""
+
+    @classmethod
+    def of(cls, found: Sequence[Pair], false_alarm: float) -> _Repeated:
+        """Compare the texts, and how far the log-probabilities at equal prefixes moved between the two calls.
+
+        Two draws with the same noise from distributions of total variation t differ with probability 2 t / (1 + t) at
+        most if they race (Gumbel or exponential noise per token, as samplers do), and t is at most sqrt(KL / 2)
+        (Pinsker). Their number is below a Poisson variable of the same mean in the tail (Anderson and Samuels 1967).
+        Engines that compute the same twice have a mean of 0, and may not differ at all.
+        """
+        aligned = [pair.aligned() for pair in found]
+        moved = np.concatenate([kl_divergence(pair.base, pair.changed) for pair in aligned])
+        mean = float(2 * np.sqrt(np.maximum(moved, 0.0) / 2).sum())
+        changed = tuple(
+            pair
+            for pair, whole in zip(aligned, found, strict=True)
+            if whole.base.token_ids.tolist() != whole.changed.token_ids.tolist()
+        )
+        return cls(changed, int(stats.poisson.isf(false_alarm, mean)) if mean > 0 else 0)
+
+    def describe(self, candidate: Engine) -> list[str]:
+        """Lines for the failure message."""
+        pair = self.changed[0]
+        place = Place(pair.prompt_id, pair.continuation, len(pair.base) - 1)
+        found = (
+            f"the same request with the same seed gave another text for {len(self.changed)} prompts, rounding explains "
+            f"{self.allowed}: the seed does not reach the sampler, or something else draws from its generator"
+        )
+        return [
+            found,
+            "first difference (reference: the first call, candidate: the second)",
+            *(f"  {line}" for line in place.describe(candidate, pair.base, pair.changed)),
+        ]
+
+
+@dataclass(frozen=True)
+class _Collided:
+    """What two seeds gave."""
+
+    texts: int
+    """Prompts whose text is the same."""
+    log_evidence: float
+    """That the seeds do not matter, in nats."""
+    surprise: float
+    """How improbable the first texts were all together, in nats: the most that there can be of such evidence."""
+    limit: float
+
+    @classmethod
+    def of(cls, first: Sequence[Generation], other: Sequence[Generation], false_alarm: float) -> _Collided:
+        """Bet half of the wealth at every prompt that its text comes again.
+
+        Given the first text, of probability p by the log-probabilities that it was drawn by, the second is the same
+        with probability p if it is drawn afresh. So 1 / p where it is the same and 0 where not has the mean 1, and the
+        product over prompts of 1/2 + half of that exceeds 1 / false_alarm with probability `false_alarm` at most
+        (Markov).
+        """
+        surprises = np.array([-float(item.logprobs.token_logprobs.astype(np.float64).sum()) for item in first])
+        same = np.array([one.token_ids == two.token_ids for one, two in zip(first, other, strict=True)])
+        bets = np.where(same, np.logaddexp(surprises, 0.0), 0.0) - math.log(2)
+        return cls(int(same.sum()), float(bets.sum()), float(surprises.sum()), -math.log(false_alarm))
