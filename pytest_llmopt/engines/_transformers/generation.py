@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from pytest_llmopt.core.optimization import LoadPlan
     from pytest_llmopt.engines._transformers.loading import Loaded
 
 BATCH = 8
@@ -49,7 +50,9 @@ def force(
     prompts = [item.prompt_ids for item in continuations]
     longest = SamplingParams(max_new_tokens=max(len(item.token_ids) for item in continuations))
     _refuse_what_does_not_fit(prompts, longest, max_length)
-    extra = {} if prefill_chunk is None else {"prefill_chunk_size": prefill_chunk}
+    # Without a cache there is nothing to prefill in pieces: every step processes the whole text.
+    whole = prefill_chunk is None or loaded.plan.generate.get("use_cache") is False
+    extra = {} if whole else {"prefill_chunk_size": prefill_chunk}
 
     def run(rows: list[TokenIds], places: list[int], batch: int) -> list[Generation]:
         tokens = [continuations[place].token_ids for place in places]
@@ -60,6 +63,11 @@ def force(
     return _in_batches(loaded, prompts, run)
 
 
+def batch_size(plan: LoadPlan) -> int:
+    """The most prompts of one `generate` call."""
+    return min(BATCH, plan.max_batch or BATCH)
+
+
 def _in_batches(
     loaded: Loaded,
     prompts: Sequence[TokenIds],
@@ -68,7 +76,7 @@ def _in_batches(
     """Run prompts of similar length together; the results in the order given."""
     # Longest first: a static cache is then allocated once, at the size that all later batches fit into.
     order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]), reverse=True)
-    size = min(BATCH, loaded.plan.max_batch or BATCH)
+    size = batch_size(loaded.plan)
     done: dict[int, Generation] = {}
     for start in range(0, len(order), size):
         places = order[start : start + size]
