@@ -92,8 +92,13 @@ def _evidence(metrics: dict[str, Metric], silent: Sequence[str]) -> str:
         return "no optimization to look for"
     claimed = {name: metric for name, metric in metrics.items() if metric is not UNKNOWN}
     true = sum(metric.status is Status.PASS for metric in claimed.values())
-    shown = [f"{name.partition('.')[2]} {metric.estimate.point:.3g}" for name, metric in claimed.items()]
-    parts = [f"{true} of {len(claimed)} claims true: {', '.join(shown)}"] if claimed else []
+    # Most claims are that there is none of something: only what there is, or should be, is worth a line.
+    shown = [
+        f"{name.partition('.')[2]} {metric.estimate.point:.3g}"
+        for name, metric in claimed.items()
+        if metric.estimate.point or metric.status is not Status.PASS
+    ]
+    parts = [f"{true} of {len(claimed)} claims true{': ' if shown else ''}{', '.join(shown)}"] if claimed else []
     if silent:
         parts.append(f"no claims by {', '.join(silent)}")
     return "; ".join(parts)
