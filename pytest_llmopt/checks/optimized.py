@@ -1,4 +1,4 @@
-"""Too good is a failure too: every optimization of the candidate must really be in effect.
+"""Too good is a failure too: every optimization of the candidate must really be in effect, and do no needless work.
 
 A "quantized" model at the noise floor was not quantized; a draft that is never asked cannot be wrong. What must be true
 of the loaded engine is for each optimization to say (`claims`); here it is only seen and judged.
@@ -12,6 +12,7 @@ import numpy as np
 
 from pytest_llmopt.checks._draft import open_draft
 from pytest_llmopt.checks._limits import shape_limits
+from pytest_llmopt.checks._work import work_claims
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.inspection import Claims, Use
 from pytest_llmopt.core.prompts import PromptSet
@@ -37,10 +38,11 @@ def optimized(
 ) -> Verdict:
     """A verdict on whether every optimization of the candidate is really in effect, by what each says of itself.
 
+    What they do for the same outputs is claimed of all of them: no more work than the reference, and no memory kept.
     INCONCLUSIVE where one states no claims, or where the candidate has no optimization.
 
     Args:
-        candidate: the optimized side; decodes the prompts twice.
+        candidate: the optimized side; decodes the prompts three times, and twice more if that leaves memory behind.
         reference: the side without them; scores what was decoded and is inspected too.
         prompts: texts, token ids or a prompt set; the end of the first `num_prompts` is used.
         num_prompts: how many prompts to use.
@@ -48,17 +50,18 @@ def optimized(
     """
     use = _observe(candidate, reference, PromptSet.of(prompts).take(num_prompts), max_new_tokens)
     metrics: dict[str, Metric] = {}
-    untrue: list[Claim] = []
     silent = []
+    claims: list[tuple[str, Claim]] = []
     for item in candidate.variant.optimizations:
         if not isinstance(item.options, Claims):
             silent.append(item.short_name)
             metrics[f"{item.short_name}.in_effect"] = UNKNOWN
             continue
-        for claim in item.options.claims(use):
-            metrics[f"{item.short_name}.{claim.name}"] = claim.metric
-            if claim.metric.status is not Status.PASS:
-                untrue.append(claim)
+        claims += [(item.short_name, claim) for claim in item.options.claims(use)]
+    if candidate.variant.optimizations:
+        claims += [("work", claim) for claim in work_claims(use)]
+    metrics |= {f"{name}.{claim.name}": claim.metric for name, claim in claims}
+    untrue = [claim for _, claim in claims if claim.metric.status is not Status.PASS]
     return Verdict("optimized", metrics, _evidence(metrics, silent), _diagnosis(use, untrue, silent))
 
 
@@ -71,7 +74,7 @@ def _observe(candidate: Engine, reference: Engine, prompts: PromptSet, max_new_t
     sampling = SamplingParams(max_new_tokens=max_new_tokens)
     generations = candidate.generate(contexts, sampling)
     compiled = candidate.compilations()
-    candidate.generate(contexts, sampling)
+    work = candidate.work(contexts, sampling)
     emitted = [item.continuation for item in generations]
     scored = reference.score(emitted)
     drift = [np.abs(logprob_difference(theirs, own.logprobs)) for theirs, own in zip(scored, generations, strict=True)]
@@ -85,6 +88,7 @@ def _observe(candidate: Engine, reference: Engine, prompts: PromptSet, max_new_t
         recompilations=candidate.compilations() - compiled,
         divergence=np.concatenate(divergences),
         dtype=candidate.dtype,
+        work=work,
         draft=None if draft is None else draft.score(emitted),
         # The lead of one token over another moves by as much as both of them do.
         tie_margin=float(np.fmax(shape_limits(candidate).tie_margin, 2 * np.concatenate(drift).max())),
@@ -96,8 +100,13 @@ def _evidence(metrics: dict[str, Metric], silent: Sequence[str]) -> str:
         return "no optimization to look for"
     claimed = {name: metric for name, metric in metrics.items() if metric is not UNKNOWN}
     true = sum(metric.status is Status.PASS for metric in claimed.values())
-    shown = [f"{name.partition('.')[2]} {metric.estimate.point:.3g}" for name, metric in claimed.items()]
-    parts = [f"{true} of {len(claimed)} claims true: {', '.join(shown)}"] if claimed else []
+    # Most claims are that there is none of something: only what there is, or should be, is worth a line.
+    shown = [
+        f"{name.partition('.')[2]} {metric.estimate.point:.3g}"
+        for name, metric in claimed.items()
+        if metric.estimate.point or metric.status is not Status.PASS
+    ]
+    parts = [f"{true} of {len(claimed)} claims true{': ' if shown else ''}{', '.join(shown)}"] if claimed else []
     if silent:
         parts.append(f"no claims by {', '.join(silent)}")
     return "; ".join(parts)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from pytest_llmopt.core.inspection import Inspection
+    from pytest_llmopt.core.inspection import Inspection, Work
     from pytest_llmopt.core.logprobs import TopLogprobs
     from pytest_llmopt.core.variant import Variant
 
@@ -231,6 +231,10 @@ class Engine(Protocol):
 
     def inspect(self) -> Inspection:
         """What it is made of and what it runs, seen on the real objects during a short `generate` of its own."""
+        ...
+
+    def work(self, prompts: Sequence[TokenIds], sampling: SamplingParams) -> Work:
+        """What a `generate` that was made before does when it is made again, some times; `Work()` if it cannot tell."""
         ...
 
     def close(self) -> None:

@@ -26,6 +26,8 @@ class Projection:
     """What it stands for: inputs times outputs."""
     is_head: bool = False
     """Whether it is the output embedding, which most methods leave as it is."""
+    products: int | None = None
+    """How often its weight, in the very form that it is held in, was given to the framework's linear product."""
 
     @property
     def bytes_per_parameter(self) -> float:
@@ -48,6 +50,31 @@ class CacheInUse:
 
 
 @dataclass(frozen=True)
+class ForwardPass:
+    """The work of one forward pass of the model."""
+
+    rows: int
+    tokens: int
+    """Tokens of each row that were fed to it, masked padding aside."""
+    logits: int
+    """Positions of each row that it computed logits for."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What equal calls do once the first of them is over. Missing figures are None, never zero."""
+
+    kept_bytes: float | None = None
+    """What a call leaves alive beyond the call before it: the least of several calls, so that it is of each of them."""
+    kept: str = ""
+    """Some of it, in words."""
+    eager_passes: int | None = None
+    """Forward passes in which no part of the model ran compiled."""
+    batches: int = 0
+    """Batches that a call was cut into, each with a prefill of its own."""
+
+
+@dataclass(frozen=True)
 class Inspection:
     """What an engine runs, measured during a short `generate` of its own. Missing figures are None, never zero."""
 
@@ -63,6 +90,14 @@ class Inspection:
     """The most prompts that it decodes together, or None where there is no limit."""
     sliding_window: int | None = None
     """The smallest attention window of its layers, in tokens."""
+    rows: int = 1
+    """How many rows were asked for in that `generate`."""
+    passes: tuple[ForwardPass, ...] | None = None
+    """Its forward passes, in order."""
+    extra_tokens: int = 0
+    """Tokens beyond the new ones that its optimizations may feed in a pass: the drafts that it verifies."""
+    longest_request: int | None = None
+    """The most tokens, prompt and output together, that it was asked for so far."""
 
     @property
     def body(self) -> tuple[Projection, ...]:
@@ -77,14 +112,16 @@ class Use:
     inspection: Inspection
     reference: Inspection
     generations: Sequence[Generation]
-    """Of the first of two equal calls."""
+    """Of the first of several equal calls."""
     compilations: int
     """Graphs compiled for it so far."""
     recompilations: int
-    """Of these, in the second of two equal calls."""
+    """Of these, in equal calls after the first."""
     divergence: FloatArray
     """KL(reference || candidate) at every emitted token, in nats."""
     dtype: str
+    work: Work = Work()
+    """Of the calls after the first."""
     draft: Sequence[TopLogprobs] | None = None
     """What the draft model, opened apart from the candidate, thinks of every emitted token, one element per generation;
     None where there is no draft model or nothing can open it."""

@@ -96,6 +96,8 @@ class LoadPlan:
     """Every batch must have the same shape, since another shape costs a compilation."""
     speculative: bool = False
     """One target pass may emit several tokens; passes and drafts are counted."""
+    extra_tokens: int = 0
+    """Tokens beyond the new ones that a forward pass may be fed: the drafts that it verifies."""
     draft: str | None = None
     """Folder or hub id of the draft model."""
     max_length: int | None = None

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from pytest_llmopt.core.errors import RequestError
-from pytest_llmopt.engines._transformers import footprint, generation, inspection, loading, poison, scoring
+from pytest_llmopt.engines._transformers import footprint, generation, inspection, loading, poison, repeated, scoring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_llmopt.core.engine import Continuation, Footprint, Generation, SamplingParams, TokenIds
-    from pytest_llmopt.core.inspection import Inspection
+    from pytest_llmopt.core.inspection import Inspection, Work
     from pytest_llmopt.core.loading import LoadPolicy
     from pytest_llmopt.core.logprobs import TopLogprobs
     from pytest_llmopt.core.variant import Variant
@@ -35,6 +35,7 @@ class TransformersEngine:
         self._variant = variant
         self._loaded = loaded
         self._compilations = 0
+        self._longest_request = 0
 
     @classmethod
     def open(cls, variant: Variant, policy: LoadPolicy) -> Self:
@@ -83,6 +84,7 @@ class TransformersEngine:
     def generate(self, prompts: Sequence[TokenIds], sampling: SamplingParams) -> list[Generation]:
         """Decode every prompt, batched with left padding, in the order given."""
         self._claim_threads()
+        self._longest_request = max(self._longest_request, max(map(len, prompts), default=0) + sampling.max_new_tokens)
         with self._counting_graphs():
             return generation.generate(self._loaded, prompts, sampling, self.max_length, DEFAULT_TOP_K)
 
@@ -100,6 +102,9 @@ class TransformersEngine:
     ) -> list[Generation]:
         """Drive given tokens through `generate`, so through the cache, graph and drafts of the variant."""
         self._claim_threads()
+        prompt_tokens = max((len(item.prompt_ids) for item in continuations), default=0)
+        new_tokens = max((len(item.token_ids) for item in continuations), default=0)
+        self._longest_request = max(self._longest_request, prompt_tokens + new_tokens)
         with self._counting_graphs():
             return generation.force(
                 self._loaded, continuations, prefill_chunk, batch_size, self.max_length, DEFAULT_TOP_K
@@ -120,9 +125,18 @@ class TransformersEngine:
         return self._compilations
 
     def inspect(self) -> Inspection:
-        """Its modules, cache and attention calls, watched while it decodes a few tokens."""
+        """Its modules, cache, forward passes and attention calls, watched while it decodes a few tokens."""
         self._claim_threads()
-        return inspection.inspect(self._loaded, self.encode("def main") or (0,), self.max_length)
+        seen = inspection.inspect(self._loaded, self.encode(inspection.TEXT) or (0,), self.max_length)
+        return dataclasses.replace(seen, longest_request=max(self._longest_request, seen.longest_request or 0))
+
+    def work(self, prompts: Sequence[TokenIds], sampling: SamplingParams) -> Work:
+        """What equal calls leave alive, and how many of their passes run eagerly."""
+
+        def call() -> None:
+            self.generate(prompts, sampling)
+
+        return repeated.work(self._loaded, call, len(prompts))
 
     def save(self, folder: Path) -> None:
         """Write model and tokenizer with `save_pretrained`.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pytest_llmopt.core.engine import Continuation, Engine, Footprint, Generation, SamplingParams, TokenIds
-    from pytest_llmopt.core.inspection import Inspection
+    from pytest_llmopt.core.inspection import Inspection, Work
     from pytest_llmopt.core.logprobs import TopLogprobs
     from pytest_llmopt.core.variant import Variant
 
@@ -152,6 +152,11 @@ class Side:
         """What it is made of and what it runs."""
         with self.stopwatch.running():
             return self.engine.inspect()
+
+    def work(self, prompts: Sequence[TokenIds], sampling: SamplingParams) -> Work:
+        """What a `generate` that was made before does when it is made again."""
+        with self.stopwatch.running():
+            return self.engine.work(prompts, sampling)
 
     def close(self) -> None:
         """Nothing: the loader owns the engine."""

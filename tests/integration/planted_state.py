@@ -278,6 +278,118 @@ class CautiousDraft(Assisted):
 
 
 @dataclass(frozen=True)
+class PromptTwice(Attention):
+    """Processes the prompt, drops what came of it, and processes it again (PF06)."""
+
+    def for_transformers(self, plan):
+        super().for_transformers(plan)
+        plan.after_load.append(self.double)
+
+    def double(self, model):
+        generate = model.generate
+
+        def twice(input_ids, attention_mask=None, **kwargs):
+            model(input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=1)
+            return generate(input_ids, attention_mask=attention_mask, **kwargs)
+
+        model.generate = twice
+
+
+@dataclass(frozen=True)
+class WithoutCache(Attention):
+    """Processes the whole text in every step."""
+
+    def for_transformers(self, plan):
+        super().for_transformers(plan)
+        plan.set("generate", "use_cache", value=False, by="without_cache")
+
+
+@dataclass(frozen=True)
+class EveryLogit(Attention):
+    """Computes logits for the whole prompt."""
+
+    def for_transformers(self, plan):
+        super().for_transformers(plan)
+        plan.after_load.append(self.keep)
+
+    def keep(self, model):
+        model.register_forward_pre_hook(
+            lambda _, args, kwargs: (args, kwargs | {"logits_to_keep": 0}), with_kwargs=True
+        )
+
+
+@dataclass(frozen=True)
+class EveryCache(Attention):
+    """Keeps the cache of each call (PF02)."""
+
+    def for_transformers(self, plan):
+        super().for_transformers(plan)
+        plan.after_load.append(self.keep)
+
+    def keep(self, model):
+        generate, model.kept = model.generate, []
+
+        def keeping(*args, **kwargs):
+            output = generate(*args, **kwargs)
+            model.kept.append(output.past_key_values)
+            return output
+
+        model.generate = keeping
+
+
+@dataclass(frozen=True)
+class LastCache(Attention):
+    """Keeps the cache of the last call only: no growth, and no bug."""
+
+    def for_transformers(self, plan):
+        super().for_transformers(plan)
+        plan.after_load.append(self.keep)
+
+    def keep(self, model):
+        generate = model.generate
+
+        def keeping(*args, **kwargs):
+            output = generate(*args, **kwargs)
+            model.last = output.past_key_values
+            return output
+
+        model.generate = keeping
+
+
+@dataclass(frozen=True)
+class UnpackedFirst(TorchAo):
+    """Unpacks every weight in front of its product (PF04)."""
+
+    def for_transformers(self, plan):
+        super().for_transformers(plan)
+        plan.after_load.append(self.unpack)
+
+    def unpack(self, model):
+        import torch
+
+        for module in model.modules():
+            if type(getattr(module, "weight", None)).__name__ == "Int8Tensor":
+                module.forward = lambda x, module=module: torch.nn.functional.linear(
+                    x, module.weight.dequantize(), module.bias
+                )
+
+
+@dataclass(frozen=True)
+class TwiceTheRoom(StaticCache):
+    """Allocates twice what a request needs."""
+
+    def for_transformers(self, plan):
+        super().for_transformers(plan)
+        plan.after_load.append(self.enlarge)
+
+    def enlarge(self, model):
+        prepare = model._prepare_static_cache
+        model._prepare_static_cache = lambda *args, max_cache_len, **kwargs: prepare(
+            *args, max_cache_len=2 * max_cache_len, **kwargs
+        )
+
+
+@dataclass(frozen=True)
 class OtherAttention(Attention):
     """Every layer runs another kernel than the model's configuration names."""
 
@@ -311,4 +423,11 @@ def pytest_llmopt_optimizations(config):
         "planted.never_consulted": NeverConsulted,
         "planted.cautious_draft": CautiousDraft,
         "planted.other_attention": OtherAttention,
+        "planted.prompt_twice": PromptTwice,
+        "planted.without_cache": WithoutCache,
+        "planted.every_logit": EveryLogit,
+        "planted.every_cache": EveryCache,
+        "planted.last_cache": LastCache,
+        "quantization.unpacked_first": UnpackedFirst,
+        "planted.twice_the_room": TwiceTheRoom,
     }

@@ -14,11 +14,17 @@ SILENT = {
     ),
     "eager_step": (
         'llmopt.optimization("planted.silently_dynamic", compile=True)',
-        {"fixed_layers", "graphs"},
+        {"fixed_layers", "graphs", "eager_passes"},
     ),
     "not_consulted": ('llmopt.optimization("planted.never_consulted")', {"drafted_tokens", "accepted_tokens"}),
     "cautious": ('llmopt.optimization("planted.cautious_draft")', {"short_blocks"}),
     "not_called": ('llmopt.optimization("planted.other_attention")', {"called"}),
+    "prompt_twice": ('llmopt.optimization("planted.prompt_twice")', {"redundant_tokens"}),
+    "without_cache": ('llmopt.optimization("planted.without_cache")', {"redundant_tokens"}),
+    "every_logit": ('llmopt.optimization("planted.every_logit")', {"redundant_logits"}),
+    "every_cache": ('llmopt.optimization("planted.every_cache")', {"kept_bytes"}),
+    "unpacked_first": ('llmopt.quantized("unpacked_first")', {"bypassed_kernels"}),
+    "twice_the_room": ('llmopt.optimization("planted.twice_the_room")', {"cache_length"}),
 }
 """By test id: the optimization that is not in effect, and the claims that must be found untrue."""
 WORKING = {
@@ -28,7 +34,9 @@ WORKING = {
     "static_of_any_length": "llmopt.static_cache()",
     "assisted": "llmopt.assisted()",
     "prompt_lookup": "llmopt.prompt_lookup(3)",
+    "many_drafts": "llmopt.assisted(num_draft_tokens=12)",
     "eager": 'llmopt.attention("eager")',
+    "last_cache": 'llmopt.optimization("planted.last_cache")',
     "stacked": '[llmopt.quantized("torchao"), llmopt.static_cache(), llmopt.attention("eager")]',
 }
 
@@ -74,6 +82,8 @@ def test_what_is_not_in_effect_fails_and_the_message_says_what_is_the_matter(pro
         "not_consulted": "no draft was ever proposed",
         "cautious": "fewer proposals than num_draft_tokens=5 allows",
         "not_called": "layers call eager instead of sdpa",
+        "prompt_twice": "5 passes of 39 + 39 + 1 + 1 + 1 tokens",
+        "every_cache": "every equal call leaves tensors alive, and so memory grows without end: 8 x float32 [4, ",
     }.items():
         assert line in found[name]["reason"]
 
@@ -89,7 +99,7 @@ def test_what_is_in_effect_passes(project, records, model):
     assert found["static"]["metrics"]["static_cache.cache_length"]["point"] == 256
     assert found["assisted"]["metrics"]["assisted.accepted_tokens"]["point"] > 0
     assert found["assisted"]["metrics"]["assisted.short_blocks"]["point"] == 0
-    assert found["stacked"]["evidence"].startswith("8 of 8 claims true")
+    assert found["stacked"]["evidence"].startswith("13 of 13 claims true")
 
 
 def test_an_optimization_without_claims_is_inconclusive_and_says_how_to_mend_it(project, records):

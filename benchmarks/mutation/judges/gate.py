@@ -32,9 +32,7 @@ def checks_for(case: Case) -> list[tuple[str, dict[str, Any]]]:
     base = {item.short_name for item in variant.optimizations[:-1]}
     lossy = Promise.ACCURATE in variant.promises
     chosen: list[tuple[str, dict[str, Any]]] = [("accurate" if lossy else "equivalent", {})]
-    if base or lossy:
-        chosen.append(("optimized", {}))
-    chosen.append(("invariant", {}))
+    chosen += [("optimized", {}), ("invariant", {})]
     if not lossy and (not base or base & SPECULATIVE):
         rounds = [{"max_tokens": FILTERED_TOKENS} if place else {} for place in range(len(SAMPLED))]
         chosen.append(("seeded", {}))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from pytest_llmopt.core.optimization import LoadPlan
     from pytest_llmopt.engines._transformers.loading import Loaded
 
 BATCH = 8
@@ -54,7 +55,9 @@ def force(
     prompts = [item.prompt_ids for item in continuations]
     longest = SamplingParams(max_new_tokens=max(len(item.token_ids) for item in continuations))
     _refuse_what_does_not_fit(prompts, longest, max_length)
-    extra = {} if prefill_chunk is None else {"prefill_chunk_size": prefill_chunk}
+    # Without a cache there is nothing to prefill in pieces: every step processes the whole text.
+    whole = prefill_chunk is None or loaded.plan.generate.get("use_cache") is False
+    extra = {} if whole else {"prefill_chunk_size": prefill_chunk}
 
     def run(rows: list[TokenIds], places: list[int], batch: int) -> list[Generation]:
         tokens = [continuations[place].token_ids for place in places]
@@ -62,21 +65,26 @@ def force(
         sampling = SamplingParams(max_new_tokens=max(map(len, tokens)))
         return _run(loaded, rows, sampling, batch, top_k, forced=tokens, **extra)
 
+    return _in_batches(loaded, prompts, run, batch_size)
+
+
+def rows_together(plan: LoadPlan, wanted: int | None = None) -> int:
+    """The most prompts of one `generate` call."""
     # Another number of rows would be another shape, so another graph, where shapes are fixed.
-    size = BATCH if batch_size is None or loaded.plan.fixed_shapes else batch_size
-    return _in_batches(loaded, prompts, run, size)
+    size = BATCH if wanted is None or plan.fixed_shapes else wanted
+    return min(size, plan.max_batch or size)
 
 
 def _in_batches(
     loaded: Loaded,
     prompts: Sequence[TokenIds],
     run: Callable[[list[TokenIds], list[int], int], list[Generation]],
-    size: int = BATCH,
+    wanted: int | None = None,
 ) -> list[Generation]:
     """Run prompts of similar length together; the results in the order given."""
     # Longest first: a static cache is then allocated once, at the size that all later batches fit into.
     order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]), reverse=True)
-    size = min(size, loaded.plan.max_batch or size)
+    size = rows_together(loaded.plan, wanted)
     done: dict[int, Generation] = {}
     for start in range(0, len(order), size):
         places = order[start : start + size]

@@ -8,18 +8,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.engine import SamplingParams
-from pytest_llmopt.core.inspection import CacheInUse, Inspection, Projection
+from pytest_llmopt.core.inspection import CacheInUse, ForwardPass, Inspection, Projection
 from pytest_llmopt.engines._transformers import generation
 from pytest_llmopt.engines._transformers.footprint import tensors_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from pytest_llmopt.core.engine import TokenIds
     from pytest_llmopt.engines._transformers.loading import Loaded
 
 TOKENS = 4
 """Decoded while watching: one prefill and a few decode steps."""
+TEXT = "def longest(names, limit=10):\n    for name in names:\n        if len(name) > limit:\n            return name\n"
+"""Decoded from; long enough that processing it twice is more than the drafts of a few steps."""
 
 
 def inspect(loaded: Loaded, prompt: TokenIds, max_length: int | None) -> Inspection:
@@ -27,8 +29,16 @@ def inspect(loaded: Loaded, prompt: TokenIds, max_length: int | None) -> Inspect
     import torch
 
     seen = _Seen()
+    weights = {id(weight): 0 for _, _, weight in _linear(loaded.model)}
+    if max_length is not None:
+        prompt = prompt[: max(1, max_length - TOKENS)]
     # A graph that is compiled would not call what is watched, and watching it would compile another one.
-    with torch.compiler.set_stance("force_eager"), _watching_cache(loaded.model, seen), _watching_attention(seen):
+    with (
+        torch.compiler.set_stance("force_eager"),
+        _watching_passes(loaded.model, seen),
+        _watching_attention(seen),
+        _watching_products(weights),
+    ):
         sampling = SamplingParams(max_new_tokens=TOKENS, ignore_eos=True)
         generation.generate(loaded, [prompt], sampling, max_length, top_k=1)
     config = loaded.model.config.get_text_config()
@@ -36,29 +46,42 @@ def inspect(loaded: Loaded, prompt: TokenIds, max_length: int | None) -> Inspect
     slides = types is None or "sliding_attention" in types
     return Inspection(
         modules=Counter(type(module).__name__ for module in loaded.model.modules()),
-        projections=tuple(_projections(loaded.model)),
+        projections=tuple(_projections(loaded.model, weights)),
         attention=getattr(config, "_attn_implementation", None),
         attention_calls=seen.attention,
         cache=seen.cache,
         max_batch=loaded.plan.max_batch,
         sliding_window=getattr(config, "sliding_window", None) if slides else None,
+        rows=generation.rows_together(loaded.plan) if loaded.plan.fixed_shapes else 1,
+        passes=tuple(seen.passes),
+        extra_tokens=loaded.plan.extra_tokens,
+        longest_request=len(prompt) + TOKENS,
     )
 
 
-def _projections(model: Any) -> Iterator[Projection]:
-    """Every module that has a width of inputs and one of outputs, as the linear layers of all quantizers do."""
-    head = model.get_output_embeddings()
+def _linear(model: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Every module that has a width of inputs and one of outputs, as the linear layers of all quantizers do.
+
+    With its name before it and its weight, as it is held, behind it.
+    """
     for name, module in model.named_modules():
-        inputs, outputs = getattr(module, "in_features", None), getattr(module, "out_features", None)
-        if not isinstance(inputs, int) or not isinstance(outputs, int):
-            continue
+        if isinstance(getattr(module, "in_features", None), int) and isinstance(
+            getattr(module, "out_features", None), int
+        ):
+            yield name, module, getattr(module, "weight", None)
+
+
+def _projections(model: Any, products: Mapping[int, int]) -> Iterator[Projection]:
+    head = model.get_output_embeddings()
+    for name, module, weight in _linear(model):
         held = {part.untyped_storage().data_ptr(): part for part in tensors_of(module, without="bias")}
         yield Projection(
             name,
-            f"{type(module).__name__}[{type(getattr(module, 'weight', None)).__name__}]",
+            f"{type(module).__name__}[{type(weight).__name__}]",
             sum(part.untyped_storage().nbytes() for part in held.values()),
-            inputs * outputs,
+            module.in_features * module.out_features,
             module is head,
+            products.get(id(weight)),
         )
 
 
@@ -68,15 +91,20 @@ class _Seen:
 
     attention: Counter[str] = field(default_factory=Counter)
     cache: CacheInUse | None = None
+    passes: list[ForwardPass] = field(default_factory=list)
     keys: dict[int, Any] = field(default_factory=dict)
     """By layer, its buffer after the step before; held, so that no other can take its address."""
 
 
 @contextmanager
-def _watching_cache(model: Any, seen: _Seen) -> Iterator[None]:
-    """Look at the cache that each step leaves behind."""
+def _watching_passes(model: Any, seen: _Seen) -> Iterator[None]:
+    """Count what each forward pass is fed and gives, and look at the cache that it leaves behind."""
 
-    def look(_model: Any, _args: object, kwargs: dict[str, Any], output: Any) -> None:
+    def look(_model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        fed = next((given for name in ("input_ids", "inputs_embeds") if (given := kwargs.get(name)) is not None), None)
+        fed = args[0] if fed is None and args else fed
+        if fed is not None:
+            seen.passes.append(_pass(fed, kwargs.get("attention_mask"), getattr(output, "logits", None)))
         cache = getattr(output, "past_key_values", None)
         cache = kwargs.get("past_key_values") if cache is None else cache
         if cache is None:
@@ -100,8 +128,35 @@ def _watching_cache(model: Any, seen: _Seen) -> Iterator[None]:
         handle.remove()
 
 
+def _pass(fed: Any, mask: Any, logits: Any) -> ForwardPass:
+    rows, tokens = fed.shape[:2]
+    if getattr(mask, "ndim", 0) == 2 and mask.shape[1] >= tokens:  # noqa: PLR2004 - [rows, tokens], as it is asked for
+        tokens = mask[:, -tokens:].sum(-1).max()
+    return ForwardPass(int(rows), int(tokens), 0 if logits is None else int(logits.shape[1]))
+
+
 def _has_keys(layer: Any) -> bool:
     return getattr(layer, "is_initialized", False) and getattr(layer, "keys", None) is not None
+
+
+@contextmanager
+def _watching_products(weights: dict[int, int]) -> Iterator[None]:
+    """Count how often each of these objects is the weight of a `linear`."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Watching(TorchFunctionMode):  # type: ignore[misc]  # untyped in torch
+        def __torch_function__(
+            self, func: Any, _types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            if func is torch.nn.functional.linear:
+                weight = args[1] if len(args) > 1 else (kwargs or {}).get("weight")
+                if id(weight) in weights:
+                    weights[id(weight)] += 1
+            return func(*args, **(kwargs or {}))
+
+    with Watching():
+        yield
 
 
 @contextmanager

@@ -16,8 +16,15 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.logprobs import TopLogprobs
 
 
-def compiled_claims(use: Use) -> list[Claim]:
-    """Graphs were compiled, and none when everything was warm."""
+def compiled_claims(use: Use, *, prefill: bool = True) -> list[Claim]:
+    """Graphs were compiled, none when everything was warm, and then every pass ran in one.
+
+    Args:
+        use: what was seen of the candidate.
+        prefill: whether prefill is compiled too; otherwise each batch has one eager pass.
+    """
+    eager = use.work.eager_passes
+    prefills = 0 if prefill else use.work.batches
     return [
         Claim(
             "graphs",
@@ -27,9 +34,20 @@ def compiled_claims(use: Use) -> list[Claim]:
         Claim(
             "recompilations",
             Metric(Estimate.exact(use.recompilations), Tolerance(at_most=0), "graphs when warm"),
-            "the second of two equal calls compiled again",
+            "an equal call after the first compiled again",
         ),
-    ]
+    ] + (
+        []
+        if eager is None
+        else [
+            Claim(
+                "eager_passes",
+                Metric(Estimate.exact(eager), Tolerance(at_most=prefills), "passes when warm"),
+                "the interpreter ran every layer of these forward passes: no graph fits their shapes, or the compiler "
+                "gave up at its limit of graphs (TORCH_LOGS=recompiles names the reason)",
+            )
+        ]
+    )
 
 
 def drafted_claim(use: Use) -> Claim:

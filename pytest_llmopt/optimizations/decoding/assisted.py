@@ -62,6 +62,7 @@ class Assisted(Optimization):
         plan.draft = draft
         plan.max_batch = 1
         plan.speculative = True
+        plan.extra_tokens = self.num_draft_tokens
         plan.after_load.append(lambda model: plan.generate.update(assistant_model=self._load(plan, draft, model)))
 
     def _name_of_draft(self, plan: LoadPlan) -> str:

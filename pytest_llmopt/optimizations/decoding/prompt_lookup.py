@@ -47,5 +47,6 @@ class PromptLookup(Optimization):
         """Ask every `generate` call for it."""
         plan.max_batch = 1
         plan.speculative = True
+        plan.extra_tokens = self.num_draft_tokens
         plan.set("generate", "prompt_lookup_num_tokens", self.num_draft_tokens, by="prompt_lookup")
         plan.set("generate", "max_matching_ngram_size", self.max_ngram, by="prompt_lookup")

@@ -64,16 +64,19 @@ class StaticCache(Optimization):
                 f"the cache in use, {kind}, grows with the tokens in {layers - fixed} of {layers} layers",
             )
         ]
-        if self.max_cache_len is not None:
+        most = self.max_cache_len or use.inspection.longest_request
+        if most is not None:
             length = cache.length if cache is not None and cache.length is not None else 0
+            least = self.max_cache_len or 0
+            asked = f"max_cache_len={most}" if least else f"the {most} tokens of the longest request so far"
             claims.append(
                 Claim(
                     "cache_length",
-                    Metric(Estimate.exact(length), Tolerance(self.max_cache_len, self.max_cache_len), "tokens"),
-                    f"it was allocated for another length than max_cache_len={self.max_cache_len}",
+                    Metric(Estimate.exact(length), Tolerance(least, most), "tokens"),
+                    f"it was allocated for {length} tokens, not for {asked}: memory and the time of a step follow it",
                 )
             )
-        return [*claims, *(compiled_claims(use) if self.compile else ())]
+        return [*claims, *(compiled_claims(use, prefill=False) if self.compile else ())]
 
     def for_transformers(self, plan: LoadPlan) -> None:
         """Ask `generate` for a static cache, or hand it one of a given length."""

@@ -19,6 +19,20 @@ LEAST_KL = {"float32": 1e-8, "float64": 1e-8}
 LEAST_KL_16 = 1e-10
 
 
+def product_claim(use: Use) -> Claim:
+    """Where a packed weight is a tensor type of its own: it reaches the linear product packed, and so its kernel."""
+    body = use.inspection.body
+    bypassed = [item for item in body if item.products == 0]
+    return Claim(
+        "bypassed_kernels",
+        Metric(Estimate.exact(len(bypassed), len(body)), Tolerance(at_most=0), "modules"),
+        f"the packed weight of {bypassed[0].name}: {bypassed[0].kind} is never multiplied: it is unpacked in front of "
+        "every product, and the kernel of its format is not called"
+        if bypassed
+        else "",
+    )
+
+
 def weight_claims(use: Use, bytes_per_parameter: float) -> list[Claim]:
     """The claims of a quantizer that promises so many bytes for each weight of the body, scales included."""
     body = use.inspection.body

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, Optimization, Promise, one_of
 from pytest_llmopt.core.requirements import Package, Requirement
-from pytest_llmopt.optimizations.quantization._claims import weight_claims
+from pytest_llmopt.optimizations.quantization._claims import product_claim, weight_claims
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,8 +55,8 @@ class TorchAo(Optimization):
         return "int8" if self.scheme == "int8_dynamic_activation" else None
 
     def claims(self, use: Use) -> Sequence[Claim]:
-        """A byte a weight, and a scale for each output channel."""
-        return weight_claims(use, 1.0)
+        """A byte a weight, a scale for each output channel, and the kernels of that format."""
+        return [*weight_claims(use, 1.0), product_claim(use)]
 
     def for_transformers(self, plan: LoadPlan) -> None:
         """Quantize while loading."""

@@ -37,6 +37,9 @@ class SlowEngine:
     def compilations(self):
         return 3
 
+    def work(self, prompts, sampling):
+        return ("worked", prompts, sampling)
+
     def close(self):
         self.closed = True
 
@@ -53,6 +56,7 @@ def test_a_side_says_what_its_engine_says(side):
     assert side.decode([1]) == "text of [1]"
     assert side.footprint() == "footprint"
     assert side.compilations() == 3
+    assert side.work([(1,)], sampling) == ("worked", [(1,)], sampling)
     assert side.generate([(1,)], sampling) == [("generated", [(1,)], sampling)]
     assert side.score([(1,)]) == [("scored", [(1,)])]
 
