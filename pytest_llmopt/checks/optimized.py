@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_llmopt.checks._module_claims import module_claims
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.inspection import Claims, Use
 from pytest_llmopt.core.prompts import PromptSet
@@ -53,7 +54,7 @@ def optimized(
             silent.append(item.short_name)
             metrics[f"{item.short_name}.in_effect"] = UNKNOWN
             continue
-        for claim in item.options.claims(use):
+        for claim in (*item.options.claims(use), *module_claims(item.options, candidate, reference, use)):
             metrics[f"{item.short_name}.{claim.name}"] = claim.metric
             if claim.metric.status is not Status.PASS:
                 untrue.append(claim)

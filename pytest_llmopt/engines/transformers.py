@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from pytest_llmopt.core.errors import RequestError
-from pytest_llmopt.engines._transformers import footprint, generation, inspection, loading, poison, scoring
+from pytest_llmopt.engines._transformers import footprint, generation, inspection, loading, poison, probing, scoring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.engine import Continuation, Footprint, Generation, SamplingParams, TokenIds
     from pytest_llmopt.core.inspection import Inspection
     from pytest_llmopt.core.loading import LoadPolicy
-    from pytest_llmopt.core.logprobs import TopLogprobs
+    from pytest_llmopt.core.logprobs import FloatArray, IntArray, TopLogprobs
+    from pytest_llmopt.core.probing import AffineMap, StoredMap
     from pytest_llmopt.core.variant import Variant
 
 __all__ = ["TransformersEngine"]
@@ -115,6 +116,24 @@ class TransformersEngine:
         """Its modules, cache and attention calls, watched while it decodes a few tokens."""
         self._claim_threads()
         return inspection.inspect(self._loaded, self.encode("def main") or (0,), self.max_length)
+
+    def shape_of(self, projection: str) -> tuple[int, int]:
+        """Outputs and inputs of a projection."""
+        return probing.shape_of(self._loaded.model, projection)
+
+    def stored(self, projection: str, outputs: IntArray) -> StoredMap | None:
+        """The parameters of a plain linear layer, None of any other."""
+        return probing.stored(self._loaded.model, projection, outputs)
+
+    def effective(self, projection: str, outputs: IntArray) -> AffineMap:
+        """What a projection computes, seen by the identity matrix."""
+        self._claim_threads()
+        return probing.effective(self._loaded.model, projection, outputs)
+
+    def push(self, projection: str, inputs: FloatArray, outputs: IntArray | None = None) -> FloatArray:
+        """What a projection gives for inputs, in the model's dtype."""
+        self._claim_threads()
+        return probing.push(self._loaded.model, projection, inputs, outputs)
 
     def save(self, folder: Path) -> None:
         """Write model and tokenizer with `save_pretrained`.

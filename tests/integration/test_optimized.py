@@ -86,7 +86,7 @@ def test_what_is_in_effect_passes(project, records, model):
     assert found["nf4"]["metrics"]["bitsandbytes.bytes_per_weight"]["point"] < 0.6
     assert found["static"]["metrics"]["static_cache.cache_length"]["point"] == 256
     assert found["assisted"]["metrics"]["assisted.accepted_tokens"]["point"] > 0
-    assert found["stacked"]["evidence"].startswith("8 of 8 claims true")
+    assert found["stacked"]["evidence"].startswith("14 of 14 claims true")
 
 
 def test_an_optimization_without_claims_is_inconclusive_and_says_how_to_mend_it(project, records):
