@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +17,7 @@ from pytest_llmopt.core.loading import fixtures_folder
 from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
+from pytest_llmopt.core.weight_format import WeightFormat
 from pytest_llmopt.optimizations.quantization._claims import LEAST_KL, LEAST_KL_16, weight_claims
 
 if TYPE_CHECKING:
@@ -118,6 +119,16 @@ class WeightQuantizer(Mutant):
         shared = self.group if self.group > 0 else 128
         return self.bits / 8 + (2 if self.symmetric else 3) / shared
 
+    @property
+    def weight_format(self) -> WeightFormat | None:
+        """What the fields say."""
+        return WeightFormat(
+            self.bits,
+            "symmetric" if self.symmetric else "asymmetric",
+            group_size={0: "channel", -1: "tensor"}.get(self.group, self.group),
+            act_order=self.act_order,
+        )
+
     def claims(self, use: Use) -> Sequence[Claim]:
         """Every projection of the body holds as few bytes as promised."""
         return weight_claims(use, self.bytes_per_weight)
@@ -204,6 +215,12 @@ class ActivationQuantizer(WeightQuantizer):
         extra = 0.01 if self.static else 0.005
         source = f"{own.source}; activations: SmoothQuant, arXiv:2211.10438: W8A8 within 1 %"
         return AccuracyLimits(own.kl_divergence + extra, own.top1_agreement - 0.02, own.perplexity_ratio + 0.01, source)
+
+    @property
+    def weight_format(self) -> WeightFormat | None:
+        """None with a fixed scale: it clips inputs that calibration never saw, as those of a probe are."""
+        own = super().weight_format
+        return None if own is None or self.static else replace(own, activations="int8")
 
     @property
     def needs_calibration(self) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 
 from pytest_llmopt.checks._draft import open_draft
 from pytest_llmopt.checks._limits import shape_limits
+from pytest_llmopt.checks._module_claims import module_claims
 from pytest_llmopt.checks._work import work_claims
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.inspection import Claims, Use
@@ -57,7 +58,8 @@ def optimized(
             silent.append(item.short_name)
             metrics[f"{item.short_name}.in_effect"] = UNKNOWN
             continue
-        claims += [(item.short_name, claim) for claim in item.options.claims(use)]
+        own = (*item.options.claims(use), *module_claims(item.options, candidate, reference, use))
+        claims += [(item.short_name, claim) for claim in own]
     if candidate.variant.optimizations:
         claims += [("work", claim) for claim in work_claims(use)]
     metrics |= {f"{name}.{claim.name}": claim.metric for name, claim in claims}

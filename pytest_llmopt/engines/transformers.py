@@ -8,7 +8,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from pytest_llmopt.core.errors import RequestError
-from pytest_llmopt.engines._transformers import footprint, generation, inspection, loading, poison, repeated, scoring
+from pytest_llmopt.engines._transformers import (
+    footprint,
+    generation,
+    inspection,
+    loading,
+    poison,
+    probing,
+    repeated,
+    scoring,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,7 +27,8 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.engine import Continuation, Footprint, Generation, SamplingParams, TokenIds
     from pytest_llmopt.core.inspection import Inspection, Work
     from pytest_llmopt.core.loading import LoadPolicy
-    from pytest_llmopt.core.logprobs import TopLogprobs
+    from pytest_llmopt.core.logprobs import FloatArray, IntArray, TopLogprobs
+    from pytest_llmopt.core.probing import AffineMap, StoredMap
     from pytest_llmopt.core.variant import Variant
 
 __all__ = ["TransformersEngine"]
@@ -137,6 +147,24 @@ class TransformersEngine:
             self.generate(prompts, sampling)
 
         return repeated.work(self._loaded, call, len(prompts))
+
+    def shape_of(self, projection: str) -> tuple[int, int]:
+        """Outputs and inputs of a projection."""
+        return probing.shape_of(self._loaded.model, projection)
+
+    def stored(self, projection: str, outputs: IntArray) -> StoredMap | None:
+        """The parameters of a plain linear layer, None of any other."""
+        return probing.stored(self._loaded.model, projection, outputs)
+
+    def effective(self, projection: str, outputs: IntArray) -> AffineMap:
+        """What a projection computes, seen by the identity matrix."""
+        self._claim_threads()
+        return probing.effective(self._loaded.model, projection, outputs)
+
+    def push(self, projection: str, inputs: FloatArray, outputs: IntArray | None = None) -> FloatArray:
+        """What a projection gives for inputs, in the model's dtype."""
+        self._claim_threads()
+        return probing.push(self._loaded.model, projection, inputs, outputs)
 
     def save(self, folder: Path) -> None:
         """Write model and tokenizer with `save_pretrained`.

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, Optimization, Promise, one_of
 from pytest_llmopt.core.requirements import Package, Requirement
+from pytest_llmopt.core.weight_format import WeightFormat
 from pytest_llmopt.optimizations.quantization._claims import weight_claims
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_llmopt.core.inspection import Claim, Use
+    from pytest_llmopt.core.weight_format import Codes
 
 __all__ = ["BitsAndBytes"]
 
@@ -64,6 +66,13 @@ class BitsAndBytes(Optimization):
     def activations(self) -> str | None:
         """What activations are rounded to while it runs: int8 at 8 bits, nothing at 4."""
         return "int8" if self.bits == 8 else None  # noqa: PLR2004 - bits
+
+    @property
+    def weight_format(self) -> WeightFormat:
+        """One scale for each output at 8 bits, where products are made in float16; one for 64 weights at 4."""
+        if self.bits == 8:  # noqa: PLR2004 - bits
+            return WeightFormat(8, activations="int8", computes_in="float16")
+        return WeightFormat(4, cast("Codes", self.quant_type), group_size=64, computes_in=self.compute_dtype)
 
     def claims(self, use: Use) -> Sequence[Claim]:
         """Half a byte a weight and a scale for every 64, or a byte a weight."""

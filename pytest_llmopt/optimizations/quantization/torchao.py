@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, Optimization, Promise, one_of
 from pytest_llmopt.core.requirements import Package, Requirement
+from pytest_llmopt.core.weight_format import WeightFormat
 from pytest_llmopt.optimizations.quantization._claims import product_claim, weight_claims
 
 if TYPE_CHECKING:
@@ -50,9 +51,14 @@ class TorchAo(Optimization):
         return AccuracyLimits(0.002, 0.97, 1.01, "torchao quantization README: int8 within noise of bf16 on wikitext")
 
     @property
-    def activations(self) -> str | None:
+    def activations(self) -> Literal["int8"] | None:
         """What activations are rounded to while it runs."""
         return "int8" if self.scheme == "int8_dynamic_activation" else None
+
+    @property
+    def weight_format(self) -> WeightFormat:
+        """One scale for each output, none for zeros."""
+        return WeightFormat(8, activations=self.activations)
 
     def claims(self, use: Use) -> Sequence[Claim]:
         """A byte a weight, a scale for each output channel, and the kernels of that format."""

@@ -1,0 +1,48 @@
+"""How to see what one projection of a loaded model computes, whatever library holds its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from pytest_llmopt.core.logprobs import FloatArray, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class AffineMap:
+    """What a projection does to its inputs, for some of its outputs: `inputs @ weight.T + bias`."""
+
+    weight: FloatArray
+    """`[outputs, inputs]`."""
+    bias: FloatArray
+    """`[outputs]`, of zeros where it has none."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredMap(AffineMap):
+    """The same from plain weights as they are stored, with the range of the whole tensor."""
+
+    low: float
+    high: float
+
+
+@runtime_checkable
+class Probes(Protocol):
+    """An engine that can push inputs of our choice through one projection, by the name that `inspect` gives it."""
+
+    def shape_of(self, projection: str) -> tuple[int, int]:
+        """Its outputs and inputs."""
+        ...
+
+    def stored(self, projection: str, outputs: IntArray) -> StoredMap | None:
+        """Its plain weights as they are stored, or None where they are packed."""
+        ...
+
+    def effective(self, projection: str, outputs: IntArray) -> AffineMap:
+        """What it computes: the bias from zeros, the weights from the rows of the identity matrix."""
+        ...
+
+    def push(self, projection: str, inputs: FloatArray, outputs: IntArray | None = None) -> FloatArray:
+        """What it gives for inputs: `[batch, tokens, inputs]` to `[batch, tokens, outputs]`."""
+        ...
