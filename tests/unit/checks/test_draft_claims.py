@@ -17,7 +17,8 @@ def short_blocks(views, steps, tie_margin=0.1, **settings):
     known = np.array(views, float)
     scored = TopLogprobs.from_logprobs(np.zeros(len(views), int), known - np.logaddexp.reduce(known, axis=1)[:, None])
     generation = Generation((1,), scored, "length", tuple(DecodeStep(*step) for step in steps), Timing(0, 0, 0))
-    use = Use(Inspection(), Inspection(), (generation,), 0, 0, np.zeros(1), "float32", (scored,), tie_margin)
+    what = {"draft": (scored,), "tie_margin": tie_margin}
+    use = Use(Inspection(), Inspection(), (generation,), 0, 0, np.zeros(1), "float32", **what)
     (claim,) = [item for item in Assisted(**settings).claims(use) if item.name == "short_blocks"]
     return claim
 
