@@ -182,7 +182,9 @@ class WeightQuantizer(Mutant):
     def dequantize(self, layer: W4Linear) -> Tensor:
         """The weights again: `[out, in]`."""
         groups = self.group_of(layer)
-        return (self.codes(layer) - self.zeros(layer)[:, groups]) * self.scales(layer)[:, groups]
+        return (self.codes(layer) - self.zeros(layer).index_select(1, groups)) * self.scales(layer).index_select(
+            1, groups
+        )
 
     def bias(self, layer: W4Linear) -> Tensor | None:
         """`[out]`, where it has one."""

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["decoded_prefix"]
 
 CONTEXT, TOKENS = 8, 16
-DECODED = (128, 256, 320)
-"""Up to beyond 256, which no page and no residual of the caches of today exceeds; more only costs time."""
+DECODED = (128, 264)
+"""The last one beyond 256, which no page and no residual of the caches of today exceeds; more only costs time."""
 
 
 def decoded_prefix(subject: Subject) -> Iterator[Pair]:
