@@ -2,6 +2,8 @@
 PYTHON ?= python3
 # Of every simulation in `make calibration`.
 SEED ?= 0
+# Of the table of `make methods`: a folder, a hub id or a name of the zoo.
+MODEL ?= tiny-llama
 # A further folder of mutants for `make mutation`.
 MUTANTS ?=
 VENV := .venv
@@ -16,7 +18,7 @@ export TORCHINDUCTOR_CACHE_DIR ?= $(CACHE)/inductor
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install gate test check format zoo bench calibration enginecost mutation wheel clean
+.PHONY: help install gate methods test check format zoo bench calibration enginecost mutation wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -31,6 +33,9 @@ $(READY): pyproject.toml constraints.txt
 
 gate: $(READY) ## run the shipped suites against the zoo on this machine and print the verdicts
 	$(BIN)/llmopt gate --workers 2
+
+methods: $(READY) ## run every quantization method that this machine can, and print the table of them (MODEL=tiny-llama)
+	$(BIN)/llmopt gate --suite quantization --workers 2 $(MODEL)
 
 test: $(READY) ## run the project's own tests
 	$(BIN)/python -m pytest tests -n 2 --dist loadgroup

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.prompts import Prompt, PromptSet
     from pytest_llmopt.core.requirements import Cuda, Package
     from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
+    from pytest_llmopt.optimizations.quantization._quantizer import Quantizer
 
 __all__ = [
     "AccuracyLimits",
@@ -34,6 +35,7 @@ __all__ = [
     "Promise",
     "Prompt",
     "PromptSet",
+    "Quantizer",
     "RequirementMissingError",
     "SamplingParams",
     "Status",
@@ -52,6 +54,7 @@ _HOMES = {
     "core.prompts": ("Prompt", "PromptSet"),
     "core.requirements": ("Cuda", "Package"),
     "core.verdict": ("Estimate", "Metric", "Status", "Tolerance", "Verdict"),
+    "optimizations.quantization._quantizer": ("Quantizer",),
 }
 
 

@@ -17,6 +17,8 @@ from pytest_llmopt.session import Run
 
 TIMED = ("performance",)
 """Suites that are timed, and so must have the machine to themselves."""
+ON_REQUEST = ("quantization",)
+"""Suites that run only where they are named: they take longer than all others together."""
 CONTINUES = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 """Ends of a pytest session after which the next one still says something."""
 
@@ -39,7 +41,7 @@ def version() -> None:
 )
 def gate(
     context: typer.Context,
-    suite: Annotated[list[str] | None, typer.Option(help="A suite to run; all of them if none is given.")] = None,
+    suite: Annotated[list[str] | None, typer.Option(help="A suite to run; without one, all but quantization.")] = None,
     report: Annotated[Path, typer.Option(help="Where the JSON report goes.")] = Path(REPORT),
     require: Annotated[str, typer.Option(help="Requirements whose absence fails: `gpu,bitsandbytes`, or `all`.")] = "",
     workers: Annotated[
@@ -64,7 +66,8 @@ def gate(
     arguments += [f"--llmopt-report={report}"]
     arguments += [f"--llmopt-require={require}"] if require else []
     arguments += context.args[len(models) :]
-    sys.exit(_run(_parts(folder, suite or known, workers), arguments))
+    chosen = suite or [name for name in known if name not in ON_REQUEST]
+    sys.exit(_run(_parts(folder, chosen, workers), arguments))
 
 
 def _parts(folder: Path, suites: list[str], workers: int) -> list[list[str]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.budget import Budget
 from pytest_llmopt.core.errors import OptionError, UnknownNameError
-from pytest_llmopt.core.optimization import build
+from pytest_llmopt.core.optimization import build, options_of
 from pytest_llmopt.core.requirements import Cuda, Requirement, parse_bytes
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.names import MARKERS, PREFIX, QUANTIZATION
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.registry import Registry
     from pytest_llmopt.options import Settings
 
+CONFIGURED = f"{QUANTIZATION}.configured"
+"""The quantizer that reads what it is from a checkpoint or a config."""
 ORDER = (QUANTIZATION, "kernels", "decoding")
 """Families in the order in which they are applied; one that is not named goes with the kernels."""
 
@@ -164,28 +166,42 @@ def _applied(marks: Iterable[pytest.Mark], optimizations: Registry) -> tuple[App
     """The optimizations of some markers, quantizers first: a model is quantized before it is compiled."""
     applied = []
     for mark in marks:
-        name, args = _name_and_arguments(mark, optimizations)
-        applied.append(Applied(name, build(optimizations.load(name), name, args, mark.kwargs)))
+        name, args, options = _name_and_arguments(mark, optimizations)
+        applied.append(Applied(name, build(optimizations.load(name), name, args, options)))
     return tuple(sorted(applied, key=lambda item: (ORDER.index(item.family) if item.family in ORDER else 1, item.name)))
 
 
-def _name_and_arguments(mark: pytest.Mark, optimizations: Registry) -> tuple[str, tuple[Any, ...]]:
+def _name_and_arguments(mark: pytest.Mark, optimizations: Registry) -> tuple[str, tuple[Any, ...], Mapping[str, Any]]:
     short = mark.name.removeprefix(PREFIX)
     if short == "quantized":
-        method = str(_argument(mark))
-        name = f"{QUANTIZATION}.{method}"
-        if name not in optimizations.names():
-            kind = "quantization method"
-            methods = [name.partition(".")[2] for name in optimizations.names() if name.startswith(QUANTIZATION)]
-            raise UnknownNameError(kind, method, methods)
-        return name, mark.args[1:]
+        return _quantizer(mark, optimizations)
     if short == "optimization":
-        return str(_argument(mark)), mark.args[1:]
+        return str(_argument(mark)), mark.args[1:], mark.kwargs
     names = marker_names(optimizations)
     if short not in names:
         kind = "optimization"
         raise UnknownNameError(kind, short, names)
-    return names[short], mark.args
+    return names[short], mark.args, mark.kwargs
+
+
+def _quantizer(mark: pytest.Mark, optimizations: Registry) -> tuple[str, tuple[Any, ...], Mapping[str, Any]]:
+    """The method that a marker names, or what a checkpoint or a config says; then options are what is expected."""
+    given = {key: value for key, value in mark.kwargs.items() if key in {"checkpoint", "config"}}
+    if not mark.args and given:
+        return CONFIGURED, (), mark.kwargs
+    method = str(_argument(mark))
+    name = f"{QUANTIZATION}.{method}"
+    if name not in optimizations.names():
+        kind = "quantization method"
+        methods = [name.partition(".")[2] for name in optimizations.names() if name.startswith(QUANTIZATION)]
+        raise UnknownNameError(kind, method, methods)
+    if not given or name == CONFIGURED:
+        return name, mark.args[1:], mark.kwargs
+    expected = {key: value for key, value in mark.kwargs.items() if key not in given}
+    built = build(optimizations.load(name), name, mark.args[1:], expected)
+    named = (item.name for item in options_of(built))
+    expected |= dict(zip(named, mark.args[1:], strict=False))
+    return CONFIGURED, (), {**given, "method": method, "options": tuple(sorted(expected.items()))}
 
 
 def _argument(mark: pytest.Mark) -> object:

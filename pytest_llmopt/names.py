@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 PREFIX = "llmopt_"
 MARKERS = {
     "model": "model(*names): models under test, instead of --llmopt-model",
-    "quantized": "quantized(method, **options): quantize the candidate's weights",
+    "quantized": "quantized(method, **options), (checkpoint=) or (config=): quantize the candidate's weights",
     "optimization": "optimization(name, **options): apply any registered optimization, by its full name",
     "engine": "engine(name): run both sides on this engine",
     "against": "against(*optimizations, model=, dtype=, device=, engine=): what the reference is, instead of plain",

@@ -73,7 +73,7 @@ OPTIONS = {
         Option(
             "require", "requirements whose absence fails instead of skips (`gpu,bitsandbytes`, or `all`)", "", many=True
         ),
-        Option("cache", "folder for noise floors and other results that are expensive to get again", CACHE),
+        Option("cache", "folder for noise floors, quantized models and whatever else is expensive to get again", CACHE),
         Option("report", "where the JSON report goes", REPORT),
         Option("seed", "seed of every random draw", 0),
         Option("inconclusive", "what an INCONCLUSIVE verdict does to its test", "fail", choices=("fail", "warn")),
@@ -166,6 +166,7 @@ class Settings:
             draft=self.get("draft") or None,
             threads=self.get("threads") or None,
             share=max(1, cpu_count() // self.workers),
+            cache=Path(self.get("cache")),
         )
 
 

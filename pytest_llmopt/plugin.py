@@ -168,3 +168,8 @@ class _Keeper:
             width = max(80, writer.fullwidth) if terminalreporter.isatty else 200
             terminalreporter.write(ours.table(width=width, color=writer.hasmarkup))
             terminalreporter.write_line(f"report  {ours.settings.report}")
+            methods = ours.write_methods()
+            if methods is not None:
+                terminalreporter.section("llmopt methods")
+                terminalreporter.write(methods.read_text(encoding="utf-8"))
+                terminalreporter.write_line(f"\nready to paste  {methods}")

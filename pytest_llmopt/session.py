@@ -10,6 +10,8 @@ import pytest
 
 from pytest_llmopt.core.context import Context
 from pytest_llmopt.core.environment import describe_environment
+from pytest_llmopt.core.figures import HasFigures
+from pytest_llmopt.core.files import write_text
 from pytest_llmopt.core.record import Record, write_report
 from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.requirements import Requirement
@@ -24,10 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.figures import Figures
     from pytest_llmopt.core.variant import Variant
     from pytest_llmopt.options import Settings
 
 
+MARKDOWN = "llmopt_report.md"
+"""Beside the JSON report: the table of methods."""
 REQUIREMENTS = pytest.StashKey[tuple[Requirement, ...]]()
 COMPARISON = pytest.StashKey[Comparison]()
 RECORDS = pytest.StashKey[list[Record]]()
@@ -104,6 +109,7 @@ class Session:
                     evidence=verdict.evidence,
                     reason=_reason(verdict),
                     seed=seed,
+                    figures=self.figures(comparison.candidate),
                 )
             )
 
@@ -125,6 +131,14 @@ class Session:
             reopen,
         )
         return context
+
+    def figures(self, variant: Variant) -> Figures:
+        """What the options of a variant amount to, and how long it took to quantize and load so far."""
+        told: dict[str, float | str] = {}
+        for item in variant.optimizations:
+            own = item.options.figures if isinstance(item.options, HasFigures) else {}
+            told |= {name: f"{told[name]}, {value}" if name in told else value for name, value in own.items()}
+        return told | {f"{part}_s": took for part, took in self.loader.seconds.get(variant.digest, {}).items()}
 
     def keep(self, records: list[Mapping[str, Any]]) -> None:
         """Add records and write the report at once, so that an interrupted run loses nothing."""
@@ -153,6 +167,17 @@ class Session:
             together = [*self.run.spent, self._costs()]
             spent = {name: sum(costs[name] for costs in together) for name in self._costs()}
             write_report(self.settings.report, describe_environment(), self.records, spent)
+
+    def write_methods(self) -> Path | None:
+        """Write the table of methods beside the report; where it is, or None where no accuracy was judged."""
+        from pytest_llmopt.reporting.methods import render_methods
+
+        text = render_methods(self.records, describe_environment())
+        if not text:
+            return None
+        file = self.settings.report.with_name(MARKDOWN)
+        write_text(file, text)
+        return file
 
     def table(self, *, width: int, color: bool) -> str:
         """The verdict table."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 WITHOUT_FLOOR = LIMITS | {"float16": Limits(0.05, 5e-5, 5e-3), "bfloat16": Limits(0.10, 5e-4, 2e-2)}
 """By dtype, where no noise floor is measured: in 16 bits they have to hold the rounding itself."""
 
-ROUNDED_LIKE = {"int8": "bfloat16", "int4": "bfloat16", "fp8": "bfloat16"}
+ROUNDED_LIKE = dict.fromkeys(("int8", "int4", "fp8", "float8", "float8_e4m3fn", "nvfp4"), "bfloat16")
 """Activations that are rounded to these while the model runs turn a rounding of 1e-7 into a step of their grid wherever
 one lies in the middle of two steps: bitsandbytes' int8 in float32 moves by a mean KL of 5e-5, at worst 4e-4."""
 

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 SHORTFALL_DB = 1.5
 """Below the band. Honest quantizers of the zoo stay within 0.4 dB in all dtypes, act-order included; a bit is 6 dB."""
-CALIBRATED_SHORTFALL_DB = 6.0
-"""GPTQ gives up to a bit of weight error away to make the error of the output smaller."""
+CALIBRATED_SHORTFALL_DB = 4.5
+"""GPTQ gives weight error away to make the error of the output smaller: 2.8 dB at most on the zoo, and AutoRound 1.3.
+
+The margin is that of the others and a little more, since what is given away depends on the text.
+"""
 EXCESS_DB = 3.0
 """Above the band: half a bit. A search for the best clipping gains about 1 dB at 4 bits."""
 BIAS_ERROR = 2.0**-7

@@ -34,7 +34,7 @@ from pytest_llmopt.statistics.perplexity import perplexity_ratio
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.engine import Engine, Timing
     from pytest_llmopt.core.logprobs import BoolArray, FloatArray, TopLogprobs
 
 __all__ = ["accurate"]
@@ -61,14 +61,24 @@ class Scored:
     """KL(reference || candidate) in nats: `[tokens]`."""
     agrees: BoolArray
     """Whether both sides prefer the same token: `[tokens]`."""
+    tokens_per_s: float | None
+    """Of its prompt, in the batch that it was decoded in; None where it was not decoded, or in one step."""
 
     @classmethod
     def of(
-        cls, name: str, continuation: Continuation, reference: TopLogprobs, candidate: TopLogprobs, *, decoded: bool
+        cls,
+        name: str,
+        continuation: Continuation,
+        reference: TopLogprobs,
+        candidate: TopLogprobs,
+        timing: Timing | None,
     ) -> Scored:
         """Compare both sides once; the statistics of a growing sample come back to it."""
         kl = kl_divergence(reference, candidate)
-        return cls(name, continuation, reference, candidate, decoded, kl, top1_agreement(reference, candidate))
+        agrees = top1_agreement(reference, candidate)
+        timed = timing is not None and timing.decode_tokens > 0 and timing.decode_s > 0
+        tokens_per_s = timing.decode_tokens / timing.decode_s if timing and timed else None
+        return cls(name, continuation, reference, candidate, timing is not None, kl, agrees, tokens_per_s)
 
 
 def accurate(
@@ -124,9 +134,8 @@ def accurate(
         count = min(2 * used, len(chosen))
     if outcomes is not None:
         metrics |= _paired_outcomes(outcomes, accuracy_loss)
+    metrics |= _costs(candidate, reference, scored)
     weight_bytes = candidate.footprint().weight_bytes
-    metrics["weight_memory"] = Metric(Estimate.exact(weight_bytes), unit="bytes")
-    metrics["weight_saving"] = Metric(Estimate.exact(reference.footprint().weight_bytes / weight_bytes), unit="x")
     return Verdict("accurate", metrics, _evidence(metrics, limits), _diagnosis(candidate, scored, limits, weight_bytes))
 
 
@@ -161,10 +170,11 @@ def _score(candidate: Engine, reference: Engine, prompts: Sequence[Prompt], samp
     everything = texts + decoded
     by_reference = reference.score([item for _, item in everything])
     by_candidate = [*candidate.score([item for _, item in texts]), *(item.logprobs for item in generations)]
+    timings = [*(None for _ in texts), *(item.timing for item in generations)]
     return [
-        Scored.of(name, continuation, theirs, own, decoded=place >= len(texts))
-        for place, ((name, continuation), theirs, own) in enumerate(
-            zip(everything, by_reference, by_candidate, strict=True)
+        Scored.of(name, continuation, theirs, own, timing)
+        for (name, continuation), theirs, own, timing in zip(
+            everything, by_reference, by_candidate, timings, strict=True
         )
     ]
 
@@ -207,6 +217,21 @@ def _metrics(scored: Sequence[Scored], limits: AccuracyLimits, confidence: float
     return {name: Metric(*parts) for name, parts in judged.items()} | {
         name: Metric(estimate, unit=unit) for name, (estimate, unit) in reported.items()
     }
+
+
+def _costs(candidate: Engine, reference: Engine, scored: Sequence[Scored]) -> dict[str, Metric]:
+    """What the weights hold, and how fast each prompt was decoded beside others: told, and judged nowhere."""
+    own, theirs = candidate.footprint(), reference.footprint()
+    metrics = {
+        "weight_memory": Metric(Estimate.exact(own.weight_bytes), unit="bytes"),
+        "weight_saving": Metric(Estimate.exact(theirs.weight_bytes / own.weight_bytes), unit="x"),
+        "weight_saving_16_bit": Metric(Estimate.exact(2 * own.parameters / own.weight_bytes), unit="x"),
+    }
+    # The median: the first batch may compile, and on a busy machine any may wait.
+    rates = [item.tokens_per_s for item in scored if item.tokens_per_s is not None]
+    if rates:
+        metrics["decode_tokens_per_s"] = Metric(Estimate.exact(float(np.median(rates)), len(rates)), unit="tokens/s")
+    return metrics
 
 
 def _paired_outcomes(outcomes: Sequence[tuple[bool, bool]], accuracy_loss: float) -> dict[str, Metric]:

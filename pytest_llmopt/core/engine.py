@@ -243,6 +243,16 @@ class Engine(Protocol):
 
 
 @runtime_checkable
+class TimesLoading(Protocol):
+    """An engine that says how long its model took to come about."""
+
+    @property
+    def loading_seconds(self) -> Mapping[str, float]:
+        """By part: `load`, and `quantize` where that was done apart and kept. What is not known is not there."""
+        ...
+
+
+@runtime_checkable
 class Saves(Protocol):
     """An engine that can write its model, as it runs, to a folder that it can be opened from."""
 

@@ -14,8 +14,16 @@ from pytest_llmopt._version import __version__
 
 PACKAGES = (
     "accelerate",
+    "auto-round",
     "bitsandbytes",
+    "compressed-tensors",
+    "gguf",
+    "gptqmodel",
+    "hqq",
     "numpy",
+    "optimum",
+    "optimum-quanto",
+    "peft",
     "pytest",
     "pytest-benchmark",
     "safetensors",

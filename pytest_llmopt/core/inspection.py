@@ -28,6 +28,8 @@ class Projection:
     """Whether it is the output embedding, which most methods leave as it is."""
     products: int | None = None
     """How often its weight, in the very form that it is held in, was given to the framework's linear product."""
+    columns: int = 0
+    """Its inputs; 0 where they are not known."""
 
     @property
     def bytes_per_parameter(self) -> float:
@@ -47,6 +49,8 @@ class CacheInUse:
     """Layers whose buffers kept their length from one decode step to the next."""
     length: int | None
     """The tokens that it was allocated for, or None where it grows."""
+    bytes_per_quantized_value: float | None = None
+    """Held for each key and value that it keeps in fewer bits, scales included; None where it keeps none so."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,10 @@ class Inspection:
     """Tokens beyond the new ones that its optimizations may feed in a pass: the drafts that it verifies."""
     longest_request: int | None = None
     """The most tokens, prompt and output together, that it was asked for so far."""
+    measured: Mapping[str, float] = field(default_factory=dict)
+    """Figures that its optimizations asked for, by name, taken after it decoded."""
+    adapted_modules: int = 0
+    """Layers that run with an adapter beside them."""
 
     @property
     def body(self) -> tuple[Projection, ...]:

@@ -25,6 +25,8 @@ class LoadPolicy:
     """The processors that this worker may use without taking them from another."""
     seed: int = 0
     """Of what a load draws at random, such as weights that the checkpoint does not have."""
+    cache: Path = Path(".llmopt/cache")
+    """Where quantized models that are expensive to make are kept."""
 
 
 def fixtures_folder() -> Path:

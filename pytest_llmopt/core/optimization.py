@@ -78,14 +78,20 @@ class LoadPlan:
     """What the optimizations of a variant ask of an engine, gathered before anything is loaded."""
 
     model: str
-    """Folder or hub id of the model."""
+    """Folder or hub id of the model under test; its tokenizer serves both sides."""
     dtype: str
     device: str
     policy: LoadPolicy
+    weights: str | None = None
+    """Folder or hub id of a checkpoint to load instead of the model's own."""
     load: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the engine's loader."""
     after_load: list[Callable[[Any], None]] = field(default_factory=list)
     """Called on the loaded model, in the order in which the optimizations were stacked."""
+    measure: dict[str, Callable[[Any], float]] = field(default_factory=dict)
+    """Figures to take of the loaded model when it is inspected, by name, for claims to be made about."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """What was done before loading, now or in an earlier run, and how long it took: `quantize`."""
     generate: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of every `generate` call."""
     per_call: list[Callable[[Any, int], dict[str, Any]]] = field(default_factory=list)
@@ -116,13 +122,18 @@ class LoadPlan:
         arguments[key] = value
 
 
+def options_of(kind: Any) -> list[dataclasses.Field[Any]]:
+    """The options of an optimization or its class in the order of a marker's arguments: keyword-only ones come last."""
+    return sorted(dataclasses.fields(kind), key=lambda item: item.kw_only is True)
+
+
 def build(kind: type[Built], name: str, args: tuple[object, ...], options: Mapping[str, object]) -> Built:
     """An optimization from the arguments of a marker: positional ones fill the fields in order.
 
     Raises:
         OptionError: an option that it does not have (names the ones it has), or a value that it refuses.
     """
-    known = [item.name for item in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    known = [item.name for item in options_of(kind)]
     if len(args) > len(known):
         msg = f"{name} takes at most {len(known)} options ({', '.join(known) or 'none'}), got {len(args)}"
         raise OptionError(msg)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from pytest_llmopt.core.figures import Figures
+
 SCHEMA = 1
 
 
@@ -55,6 +57,8 @@ class Record:
     """Why it failed, was skipped or could not be decided; empty for a PASS."""
     reference: str = ""
     seed: int = 0
+    figures: Figures = field(default_factory=dict)
+    """Of the candidate, beside what was judged: its bits, its group, the seconds that it took to quantize and load."""
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Record:

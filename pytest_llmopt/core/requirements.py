@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import math
+import os
 import re
+import shutil
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,7 +52,7 @@ class Package:
         """What is missing: the package, or a version of it that fits."""
         wanted = Specifier(self.spec)
         how = self.install or f"pip install '{self.spec}'"
-        if importlib.util.find_spec(self.module or wanted.name.replace("-", "_")) is None:
+        if not _importable(self.module or wanted.name.replace("-", "_")):
             return f"needs {self.spec}, which is not installed: {how}"
         try:
             version = importlib.metadata.version(wanted.name)
@@ -58,6 +60,31 @@ class Package:
             return None  # importable without metadata (a source tree): trust it
         if not wanted.specifier.contains(version, prereleases=True):
             return f"needs {self.spec}, found {version}: {how}"
+        return None
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # a part of a package that is not there
+        return False
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A C++ compiler, for libraries that compile their kernels when these are first used."""
+
+    ninja: bool = False
+    """Whether the build tool is needed as well."""
+    name: str = "compiler"
+
+    def missing(self) -> str | None:
+        """What is not on the path: the compiler that `CXX` names, or `c++`, or ninja."""
+        compiler = os.environ.get("CXX", "c++").split()[0]
+        if shutil.which(compiler) is None:
+            return f"needs a C++ compiler, and {compiler} is not on the path: install g++ or set CXX"
+        if self.ninja and shutil.which("ninja") is None:
+            return "needs ninja to compile its kernels, and it is not on the path: pip install ninja"
         return None
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.errors import CombinationError, OptionError
+from pytest_llmopt.core.optimization import options_of
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.optimization import Optimization, Promise
@@ -41,7 +42,7 @@ class Applied:
         """The short name with its first option, where that is a name or a number, and all that are not the default."""
         changed = [
             f"{item.name}={value}"
-            for place, item in enumerate(dataclasses.fields(self.options))
+            for place, item in enumerate(options_of(self.options))
             if (value := getattr(self.options, item.name)) != item.default or (not place and _says_which(value))
         ]
         return f"{self.short_name}({', '.join(changed)})" if changed else self.short_name
@@ -121,7 +122,7 @@ class Variant:
 
 def _says_which(value: object) -> bool:
     """Whether a first option names what is done, such as 4 bits, and does not only switch something."""
-    return isinstance(value, (str, int, float)) and not isinstance(value, bool)
+    return isinstance(value, (str, int, float)) and not isinstance(value, bool) and value != ""
 
 
 def _plain(value: object) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
-Codes: TypeAlias = Literal["symmetric", "asymmetric", "nf4", "fp4", "fp8_e4m3"]
+Codes: TypeAlias = Literal["symmetric", "asymmetric", "affine", "fitted", "nf4", "fp4", "fp8_e4m3"]
 
 
 @dataclass(frozen=True)
@@ -14,9 +14,14 @@ class WeightFormat:
 
     bits: int
     codes: Codes = "symmetric"
-    """Integers with the zero point in the middle, integers with one for each scale, or the levels of a code book."""
-    group_size: int | Literal["channel", "tensor"] = "channel"
-    """Inputs that share a scale; or one scale for each output channel, or for all."""
+    """How integers become weights, or whose levels they are.
+
+    With the zero point in the middle; with a code as the zero point of each scale; with a real offset to each scale,
+    which is the least weight, or fitted to the weights; or the levels of a code book.
+    """
+    group_size: int | tuple[int, ...] | Literal["channel", "tensor"] = "channel"
+    """Inputs that share a scale; of several sizes the first that divides the inputs, and where none does, one scale for
+    each output channel; or that from the beginning, or one for all."""
     act_order: bool = False
     """Groups are not made of neighbors but of inputs with similar activations (GPTQ's `desc_act`)."""
     calibrated: bool = False
@@ -31,11 +36,19 @@ class WeightFormat:
     @property
     def label(self) -> str:
         """In words, such as `4-bit symmetric in groups of 32, int8 activations`."""
-        scale = f"in groups of {self.group_size}" if isinstance(self.group_size, int) else f"per {self.group_size}"
+        groups = self.group_size[0] if isinstance(self.group_size, tuple) else self.group_size
+        scale = f"in groups of {groups}" if isinstance(groups, int) else f"per {groups}"
         order = ", act-order" if self.act_order else ""
         return f"{self.bits}-bit {self.codes} {scale}{order}" + (
             f", {self.activations} activations" if self.activations else ""
         )
+
+    def group_of(self, inputs: int) -> int:
+        """The inputs that share a scale in a projection that has so many: all of them where there are no groups."""
+        if isinstance(self.group_size, int):
+            return self.group_size
+        sizes = self.group_size if isinstance(self.group_size, tuple) else ()
+        return next((size for size in sizes if inputs % size == 0), inputs)
 
 
 @runtime_checkable

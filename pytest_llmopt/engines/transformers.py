@@ -20,7 +20,7 @@ from pytest_llmopt.engines._transformers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -125,6 +125,11 @@ class TransformersEngine:
         """The draft model of assisted decoding."""
         draft = self._loaded.plan.draft
         return None if draft is None else dataclasses.replace(self._variant.unoptimized(), model=draft)
+
+    @property
+    def loading_seconds(self) -> Mapping[str, float]:
+        """Of this load, and of quantizing where a checkpoint was made for it, in this run or an earlier one."""
+        return {**self._loaded.plan.seconds, "load": self._loaded.load_s}
 
     def footprint(self) -> Footprint:
         """The bytes of its live parameters and buffers."""

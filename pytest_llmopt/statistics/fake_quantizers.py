@@ -115,6 +115,43 @@ def asymmetric(
     return (np.clip(np.rint(values / scales) + zeros, 0, top) - zeros) * scales
 
 
+def affine(
+    values: FloatArray,
+    bits: int,
+    *,
+    group_size: int = 0,
+    order: IntArray | None = None,
+    span: tuple[float, float] | None = None,
+    fits: int = 0,
+) -> FloatArray:
+    """Equal steps from the least to the greatest value of a group, both of them exact: `[rows, columns]`.
+
+    Zero need not be a level, nor lie between the two (optimum-quanto, GGUF's Q4_1, torchao's tinygemm).
+
+    Args:
+        values: `[rows, columns]`.
+        bits: of a code; codes lie in [0, 2^bits - 1].
+        group_size: columns that share a scale and an offset.
+        order: the columns in the order in which they are grouped (act-order): `[columns]`.
+        span: least and greatest value of the whole tensor, which makes scale and offset one for all.
+        fits: how often the offset is moved to where the squared error of the codes is least, and the codes are chosen
+            again; the steps keep their size (hqq, with another norm of the error).
+    """
+    if span is None:
+        low = _reduced(np.minimum, values, group_size, order)
+        high = _reduced(np.maximum, values, group_size, order)
+    else:
+        low, high = np.full_like(values, span[0]), np.full_like(values, span[1])
+    top = 2**bits - 1
+    scales = np.maximum((high - low) / top, LEAST_SCALE)
+    steps = np.rint((values - low) / scales) * scales
+    sizes = _reduced(np.add, np.ones_like(values), group_size, order)
+    for _ in range(fits):
+        low = _reduced(np.add, values - steps, group_size, order) / sizes
+        steps = np.clip(np.rint((values - low) / scales), 0, top) * scales
+    return steps + low
+
+
 def code_book(
     values: FloatArray,
     levels: FloatArray,

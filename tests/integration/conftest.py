@@ -34,13 +34,23 @@ def libraries():
     from pytest_llmopt.core.loading import ZOO, LoadPolicy
     from pytest_llmopt.core.registry import Registry
     from pytest_llmopt.core.variant import Applied, Variant
+    from pytest_llmopt.optimizations.quantization._calibrated import Kept
+    from pytest_llmopt.optimizations.quantization._integrated import PreQuantized
 
     for name in Registry("checks", "check").names():
         Registry("checks", "check").load(name)
     optimizations = Registry("optimizations", "optimization")
-    quantizers = [name for name in optimizations.names() if name.startswith("quantization.")]
+    # What writes a checkpoint first takes long, what only loads one has no defaults, and not every library is here.
+    quantizers = {
+        name: kind()
+        for name in optimizations.names()
+        if name.startswith("quantization.")
+        and not issubclass(kind := optimizations.load(name), (Kept, PreQuantized))
+        and not name.endswith(".configured")
+        and not any(need.missing() for need in kind().requirements)
+    }
     variants = [Variant(model) for model in ZOO]
-    variants += [Variant(ZOO[0], (Applied(name, optimizations.load(name)()),)) for name in quantizers]
+    variants += [Variant(ZOO[0], (Applied(name, item),)) for name, item in quantizers.items()]
     for variant in variants:
         engine = Registry("engines", "engine").load("transformers").open(variant, LoadPolicy())
         engine.generate([engine.encode("import")], SamplingParams(max_new_tokens=2))

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from pytest_llmopt import cli
 from pytest_llmopt.cli import _parts
 from pytest_llmopt.core.loading import suites_folder
 
@@ -48,3 +50,12 @@ def test_a_failure_in_the_first_part_is_the_end_of_the_whole_gate(tmp_path):
 
 def test_a_gate_that_selects_nothing_says_so(tmp_path):
     assert gate(tmp_path, "-k", "no_such_test").returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_the_suite_of_methods_runs_only_where_it_is_named(monkeypatch):
+    parts = []
+    monkeypatch.setattr(cli, "_run", lambda chosen, _: parts.extend(chosen) or 0)
+    assert CliRunner().invoke(cli.app, ["gate", "tiny-llama"]).exit_code == 0
+    assert [Path(suite).name for suite in parts.pop()] == ["accuracy", "equivalence", "performance"]
+    assert CliRunner().invoke(cli.app, ["gate", "--suite", "quantization", "tiny-llama"]).exit_code == 0
+    assert [Path(suite).name for suite in parts.pop()] == ["quantization"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -22,27 +23,69 @@ def measure(model: Any) -> Footprint:
         if storage.data_ptr() not in seen:
             seen.add(storage.data_ptr())
             sizes[str(tensor.dtype).removeprefix("torch.")] += storage.nbytes()
-    return Footprint(sum(sizes.values()), int(model.num_parameters()), dict(sizes))
+    return Footprint(sum(sizes.values()), parameters_of(model), dict(sizes))
+
+
+def parameters_of(model: Any) -> int:
+    """The parameters that a model stands for: packed projections count as inputs times outputs, tied weights once."""
+    packed = [module for module in model.modules() if _is_packed(module)]
+    own = {id(part): part for part in model.parameters()}
+    for module in packed:
+        for part in module.parameters():
+            own.pop(id(part), None)
+    biases: list[Any] = [getattr(module, "bias", None) for module in packed]
+    return (
+        sum(math.prod(matrix_of(module) or ()) for module in packed)
+        + sum(bias.numel() for bias in biases if bias is not None)
+        + sum(part.numel() for part in own.values())
+    )
+
+
+def _is_packed(module: Any) -> bool:
+    """Whether a module is a matrix product whose weight is no plain matrix, and not a wrapper around such a module."""
+    shape = matrix_of(module)
+    if shape is None or any(matrix_of(part) for part in module.modules() if part is not module):
+        return False
+    # Some give a description of the weight that they no longer have: only a parameter of its own counts.
+    own = dict(module.named_parameters(recurse=False)).get("weight")
+    return own is None or tuple(own.shape) != shape
+
+
+def matrix_of(module: Any) -> tuple[int, int] | None:
+    """Outputs and inputs of a matrix product, as the linear layers of all quantizers state them; else None."""
+    for outputs, inputs in (("out_features", "in_features"), ("outfeatures", "infeatures")):
+        shape = (getattr(module, outputs, None), getattr(module, inputs, None))
+        if isinstance(shape[0], int) and isinstance(shape[1], int):
+            return (shape[0], shape[1])
+    return None
 
 
 def tensors_of(module: Any, *, without: str | None = None) -> Iterator[torch.Tensor]:
     """The plain tensors behind the parameters and buffers of a module, but for those of one name.
 
-    Also those that a module keeps as plain attributes, where a copy of its weights would lie.
+    Also those that a module keeps as plain attributes, where a copy of its weights would lie, alone or in a dictionary.
     """
-    kept = (item for part in module.modules() for item in vars(part).items() if hasattr(item[1], "untyped_storage"))
+    kept = (item for part in module.modules() for item in _attributes(part) if hasattr(item[1], "untyped_storage"))
     for held in (module.named_parameters(), module.named_buffers(), kept):
         for name, tensor in held:
             if without is None or name.rpartition(".")[2] != without:
-                yield from _parts(tensor)
+                yield from parts_of(tensor)
 
 
-def _parts(tensor: Any) -> Iterator[torch.Tensor]:
+def _attributes(part: Any) -> Iterator[tuple[str, Any]]:
+    for name, value in vars(part).items():
+        yield name, value
+        # What begins with an underscore is torch's own, such as `_parameters`.
+        if isinstance(value, dict) and not name.startswith("_"):
+            yield from ((str(key), inner) for key, inner in value.items())
+
+
+def parts_of(tensor: Any) -> Iterator[torch.Tensor]:
     """The plain tensors behind one: itself, the parts of a wrapper subclass, and a bitsandbytes state beside it."""
     inner = getattr(tensor, "data", tensor)
     if hasattr(inner, "__tensor_flatten__"):
         for name in inner.__tensor_flatten__()[0]:
-            yield from _parts(getattr(inner, name))
+            yield from parts_of(getattr(inner, name))
         return
     yield inner
     # bitsandbytes keeps its scales in plain attributes: `quant_state` (4 bits), `CB` and `SCB` (8 bits).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.inspection import CacheInUse, ForwardPass, Inspection, Projection
 from pytest_llmopt.engines._transformers import generation
-from pytest_llmopt.engines._transformers.footprint import tensors_of
+from pytest_llmopt.engines._transformers.footprint import matrix_of, parts_of, tensors_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,6 +44,7 @@ def inspect(loaded: Loaded, prompt: TokenIds, max_length: int | None) -> Inspect
         generation.generate(loaded, [prompt], sampling, max_length, top_k=1)
     config = loaded.model.config.get_text_config()
     types = getattr(config, "layer_types", None)
+    adapted = [module for module in loaded.model.modules() if hasattr(module, "base_layer")]
     slides = types is None or "sliding_attention" in types
     return Inspection(
         modules=Counter(type(module).__name__ for module in loaded.model.modules()),
@@ -56,32 +58,38 @@ def inspect(loaded: Loaded, prompt: TokenIds, max_length: int | None) -> Inspect
         passes=tuple(seen.passes),
         extra_tokens=loaded.plan.extra_tokens,
         longest_request=len(prompt) + TOKENS,
+        measured={name: float(figure(loaded.model)) for name, figure in loaded.plan.measure.items()},
+        adapted_modules=sum(bool(getattr(module, "active_adapters", ())) for module in adapted),
     )
 
 
 def _linear(model: Any) -> Iterator[tuple[str, Any, Any]]:
     """Every module that has a width of inputs and one of outputs, as the linear layers of all quantizers do.
 
-    With its name before it and its weight, as it is held, behind it.
+    With its name before it and its weight, as it is held, behind it. A layer that carries an adapter is the layer below
+    it; the adapter's own matrices are none of the model's.
     """
-    for name, module in model.named_modules():
-        if isinstance(getattr(module, "in_features", None), int) and isinstance(
-            getattr(module, "out_features", None), int
-        ):
+    adapted = tuple(f"{name}." for name, module in model.named_modules() if hasattr(module, "base_layer"))
+    for name, outer in model.named_modules():
+        module = getattr(outer, "base_layer", outer)
+        if not name.startswith(adapted) and matrix_of(module) is not None:
             yield name, module, getattr(module, "weight", None)
 
 
 def _projections(model: Any, products: Mapping[int, int]) -> Iterator[Projection]:
     head = model.get_output_embeddings()
+    head = getattr(head, "base_layer", head)
     for name, module, weight in _linear(model):
+        outputs, inputs = matrix_of(module) or (0, 0)
         held = {part.untyped_storage().data_ptr(): part for part in tensors_of(module, without="bias")}
         yield Projection(
             name,
             f"{type(module).__name__}[{type(weight).__name__}]",
             sum(part.untyped_storage().nbytes() for part in held.values()),
-            module.in_features * module.out_features,
+            inputs * outputs,
             module is head,
             products.get(id(weight)),
+            inputs,
         )
 
 
@@ -119,6 +127,7 @@ def _watching_passes(model: Any, seen: _Seen) -> Iterator[None]:
             Counter(type(layer).__name__ for layer in layers),
             len(fixed),
             max(int(tensor.shape[-2]) for tensor in fixed) if fixed and len(fixed) == len(layers) else None,
+            _bytes_per_quantized_value(layers),
         )
 
     handle = model.register_forward_hook(look, with_kwargs=True)
@@ -135,8 +144,21 @@ def _pass(fed: Any, mask: Any, logits: Any) -> ForwardPass:
     return ForwardPass(int(rows), int(tokens), 0 if logits is None else int(logits.shape[1]))
 
 
+def _bytes_per_quantized_value(layers: Any) -> float | None:
+    """Bytes held for each key and value that a cache keeps quantized, scales included; None where it keeps none."""
+    held = [vars(layer).get(name) for layer in layers for name in ("_quantized_keys", "_quantized_values")]
+    stored = values = 0
+    for codes, *rest in ((item if isinstance(item, tuple) else (item,)) for item in held if item is not None):
+        meta = rest[0] if rest and isinstance(rest[0], dict) else {}
+        values += math.prod(meta.get("shape", codes.shape))
+        tensors = [codes, *(item for item in (*meta.values(), *rest) if hasattr(item, "untyped_storage"))]
+        stored += sum(part.untyped_storage().nbytes() for tensor in tensors for part in parts_of(tensor))
+    return stored / values if values else None
+
+
 def _has_keys(layer: Any) -> bool:
-    return getattr(layer, "is_initialized", False) and getattr(layer, "keys", None) is not None
+    keys = getattr(layer, "keys", None) if getattr(layer, "is_initialized", False) else None
+    return keys is not None and keys.ndim > 1  # one that keeps all of its tokens quantized has an empty one
 
 
 @contextmanager

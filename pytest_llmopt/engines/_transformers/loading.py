@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.errors import LlmoptError, ModelError
 from pytest_llmopt.core.loading import ZOO, LoadPolicy, locate
 from pytest_llmopt.core.optimization import LoadPlan
+from pytest_llmopt.engines._transformers.footprint import parameters_of
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.variant import Variant
@@ -26,6 +28,8 @@ class Loaded:
     plan: LoadPlan
     eos_token_ids: frozenset[int]
     threads: int
+    load_s: float
+    """From the call of the library's loader to a model with every optimization applied."""
 
     @property
     def pad_token_id(self) -> int:
@@ -53,8 +57,9 @@ def load(variant: Variant, policy: LoadPolicy) -> Loaded:
         tokenizer = transformers.AutoTokenizer.from_pretrained(plan.model, **source)
         with torch.random.fork_rng():
             torch.manual_seed(policy.seed)
+            started = time.perf_counter()
             model = transformers.AutoModelForCausalLM.from_pretrained(
-                plan.model,
+                plan.weights or plan.model,
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
                 device_map=device,
                 use_safetensors=None if policy.unsafe_weights else True,
@@ -63,6 +68,7 @@ def load(variant: Variant, policy: LoadPolicy) -> Loaded:
             ).eval()
             for step in plan.after_load:
                 step(model)
+            load_s = time.perf_counter() - started
     except LlmoptError:
         raise
     except Exception as error:
@@ -71,8 +77,8 @@ def load(variant: Variant, policy: LoadPolicy) -> Loaded:
     eos_token_ids = frozenset([eos] if isinstance(eos, int) else eos or ())
     _forget_sampling_defaults(model)
     # More threads than a small model can feed only wait for each other, and for other jobs on the machine.
-    threads = policy.threads or (1 if model.num_parameters() < SMALL else policy.share)
-    return Loaded(model, tokenizer, plan, eos_token_ids, threads)
+    threads = policy.threads or (1 if parameters_of(model) < SMALL else policy.share)
+    return Loaded(model, tokenizer, plan, eos_token_ids, threads, load_s)
 
 
 def _explain(variant: Variant, error: Exception, policy: LoadPolicy) -> str:

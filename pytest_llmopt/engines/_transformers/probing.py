@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pytest_llmopt.core.probing import AffineMap, StoredMap
+from pytest_llmopt.engines._transformers.footprint import matrix_of
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.logprobs import FloatArray, IntArray
@@ -16,9 +17,17 @@ ROWS = 1024
 
 
 def shape_of(model: Any, projection: str) -> tuple[int, int]:
-    """Outputs and inputs of a layer."""
+    """Outputs and inputs of a layer.
+
+    Raises:
+        TypeError: it is no matrix product.
+    """
     module = model.get_submodule(projection)
-    return int(module.out_features), int(module.in_features)
+    shape = matrix_of(module)
+    if shape is None:
+        msg = f"{projection} is a {type(module).__name__}, which states no outputs and inputs"
+        raise TypeError(msg)
+    return shape
 
 
 def stored(model: Any, projection: str, outputs: IntArray) -> StoredMap | None:

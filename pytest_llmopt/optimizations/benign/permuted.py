@@ -46,10 +46,18 @@ class Permuted(Optimization):
 
         generator = torch.Generator().manual_seed(self.seed)
         blocks = [module for module in model.modules() if {"gate_proj", "up_proj", "down_proj"} <= set(dir(module))]
+        name = "benign"
         if not blocks:
             msg = f"needs an architecture with gate_proj, up_proj and down_proj, not {type(model).__name__}"
-            name = "benign"
             raise RequirementMissingError(name, msg)
+        # Reordering packed weights, or those below an adapter, would make another function and a floor far too high.
+        for path, module in model.named_modules():
+            own = path.rpartition(".")[2]
+            if own in READS | WRITES and not (
+                type(module) is torch.nn.Linear and type(module.weight) is torch.nn.Parameter
+            ):
+                msg = f"needs plain linear layers, and {path} is {type(module).__name__} with weights of another kind"
+                raise RequirementMissingError(name, msg)
         with torch.no_grad():
             for block in blocks:
                 order = torch.randperm(block.down_proj.in_features, generator=generator)

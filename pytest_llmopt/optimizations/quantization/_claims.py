@@ -33,11 +33,19 @@ def product_claim(use: Use) -> Claim:
     )
 
 
-def weight_claims(use: Use, bytes_per_parameter: float) -> list[Claim]:
-    """The claims of a quantizer that promises so many bytes for each weight of the body, scales included."""
+def weight_claims(use: Use, bytes_per_parameter: float, *, bytes_per_column: float = 0.0) -> list[Claim]:
+    """The claims of a quantizer that promises so many bytes for each weight of the body, scales included.
+
+    Args:
+        use: what was seen of the candidate.
+        bytes_per_parameter: held for each weight.
+        bytes_per_column: held beside them for each input column, such as its place in an order.
+    """
     body = use.inspection.body
     before = {item.name: item for item in use.reference.body}
-    packed = [item for item in body if item.bytes_per_parameter <= SLACK * bytes_per_parameter]
+    promised = {item.name: bytes_per_parameter * item.parameters + bytes_per_column * item.columns for item in body}
+    packed = [item for item in body if item.weight_bytes <= SLACK * promised[item.name]]
+    share = sum(promised.values()) / max(1, sum(item.parameters for item in body))
     same = [item for item in body if item.name in before and item.kind == before[item.name].kind]
     held = sum(item.weight_bytes for item in body) / max(1, sum(item.parameters for item in body))
     heads = {item.name: item.kind for item in use.reference.projections if item.is_head}
@@ -65,10 +73,10 @@ def weight_claims(use: Use, bytes_per_parameter: float) -> list[Claim]:
             "bytes_per_weight",
             Metric(
                 Estimate.exact(held, len(body)),
-                Tolerance(at_least=bytes_per_parameter / SLACK, at_most=bytes_per_parameter * SLACK),
+                Tolerance(at_least=share / SLACK, at_most=share * SLACK),
                 "bytes",
             ),
-            f"the scheme promises {bytes_per_parameter:.3g} bytes for each weight",
+            f"the scheme promises {share:.3g} bytes for each weight",
         ),
         Claim(
             "kl_divergence",

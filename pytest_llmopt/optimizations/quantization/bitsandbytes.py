@@ -3,55 +3,64 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
-from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, Optimization, Promise, one_of
+from pytest_llmopt.core.errors import OptionError
+from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, one_of
 from pytest_llmopt.core.requirements import Package, Requirement
 from pytest_llmopt.core.weight_format import WeightFormat
-from pytest_llmopt.optimizations.quantization._claims import weight_claims
+from pytest_llmopt.optimizations.quantization._quantizer import Quantizer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from pytest_llmopt.core.inspection import Claim, Use
     from pytest_llmopt.core.weight_format import Codes
 
 __all__ = ["BitsAndBytes"]
 
 COMPUTE_DTYPES = (None, "float32", "bfloat16", "float16")
+ONLY_AT = {"quant_type": 4, "double_quant": 4, "compute_dtype": 4, "threshold": 8}
+"""The width at which an option has an effect."""
 
 
 @dataclass(frozen=True)
-class BitsAndBytes(Optimization):
+class BitsAndBytes(Quantizer):
     """Linear layers in 4 or 8 bits; embeddings, norms and the head stay as they are."""
 
-    promise: ClassVar[Promise] = Promise.ACCURATE
+    config_names: ClassVar[Mapping[str, str]] = {
+        "quant_type": "bnb_4bit_quant_type",
+        "double_quant": "bnb_4bit_use_double_quant",
+        "compute_dtype": "bnb_4bit_compute_dtype",
+        "threshold": "llm_int8_threshold",
+    }
 
     bits: int = 4
     quant_type: str = "nf4"
-    """The 4-bit code book; without effect at 8 bits."""
+    """The 4-bit code book."""
     double_quant: bool = False
     """Quantize the 4-bit scales again."""
     compute_dtype: str | None = None
     """The dtype of the 4-bit matrix products; None takes the model's."""
     threshold: float = 6.0
-    """Activations beyond it stay in 16 bits at 8 bits (LLM.int8(), section 3.2)."""
+    """Activations beyond it stay in 16 bits at 8 bits (LLM.int8(), section 3.2); 0 rounds them all."""
 
     def __post_init__(self) -> None:
-        """Refuse values that the library does not have."""
+        """Refuse values that the library does not have, and options that have no effect at this width."""
         one_of("bits", self.bits, (4, 8))
         one_of("quant_type", self.quant_type, ("nf4", "fp4"))
         one_of("compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
+        if isinstance(self.threshold, bool) or not isinstance(self.threshold, (int, float)) or self.threshold < 0:
+            msg = f"threshold={self.threshold!r} is no size of activations; give a number from 0"
+            raise OptionError(msg)
+        for name, bits in ONLY_AT.items():
+            if bits != self.bits and getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                msg = f"{name}={getattr(self, name)!r} has no effect at bits={self.bits}; it belongs to bits={bits}"
+                raise OptionError(msg)
 
     @property
     def requirements(self) -> tuple[Requirement, ...]:
         """The library; it runs on a CPU too."""
         return (Package("bitsandbytes>=0.49", install="pip install 'pytest-llmopt[bitsandbytes]'"),)
-
-    @property
-    def conflicts(self) -> Mapping[str, str]:
-        """No other quantizer."""
-        return {"quantization": "a model is quantized once"}
 
     @property
     def accuracy_limits(self) -> AccuracyLimits:
@@ -61,6 +70,13 @@ class BitsAndBytes(Optimization):
         if self.quant_type == "nf4":
             return AccuracyLimits(0.05, 0.90, 1.05, "QLoRA, arXiv:2305.14314, table 4: nf4 within 0.2 of perplexity")
         return AccuracyLimits(0.10, 0.86, 1.10, "QLoRA, arXiv:2305.14314, table 4: fp4 twice the loss of nf4")
+
+    @property
+    def bytes_per_weight(self) -> float:
+        """A byte; or half of one, with a scale in 32 bits for every 64, itself in 8 bits with `double_quant`."""
+        if self.bits == 8:  # noqa: PLR2004 - bits
+            return 1.0
+        return 0.5 + (1 + 4 / 256 if self.double_quant else 4) / 64
 
     @property
     def activations(self) -> str | None:
@@ -74,11 +90,15 @@ class BitsAndBytes(Optimization):
             return WeightFormat(8, activations="int8", computes_in="float16")
         return WeightFormat(4, cast("Codes", self.quant_type), group_size=64, computes_in=self.compute_dtype)
 
-    def claims(self, use: Use) -> Sequence[Claim]:
-        """Half a byte a weight and a scale for every 64, or a byte a weight."""
-        if self.bits == 8:  # noqa: PLR2004 - bits
-            return weight_claims(use, 1.0)
-        return weight_claims(use, 0.516 if self.double_quant else 0.5625)
+    @classmethod
+    def described_by(cls, config: Mapping[str, Any], **options: Any) -> Self:
+        """The width stands in two switches, and the options of the other width beside it."""
+        bits = 8 if config.get("load_in_8bit") else 4 if config.get("load_in_4bit") else None
+        # What the library takes where a config is silent.
+        stated = {"bnb_4bit_quant_type": "fp4", "bnb_4bit_compute_dtype": "float32", **config}
+        stated["bnb_4bit_compute_dtype"] = str(stated["bnb_4bit_compute_dtype"]).removeprefix("torch.")
+        kept = {key: stated[key] for name, key in cls.config_names.items() if ONLY_AT[name] == bits and key in stated}
+        return super().described_by({"bits": bits, **kept}, **options)
 
     def for_transformers(self, plan: LoadPlan) -> None:
         """Quantize while loading."""
@@ -87,7 +107,7 @@ class BitsAndBytes(Optimization):
 
         dtype = self.compute_dtype or (plan.dtype if plan.dtype in COMPUTE_DTYPES else "bfloat16")
         config = (
-            BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=self.threshold)
+            BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=float(self.threshold))
             if self.bits == 8  # noqa: PLR2004 - bits
             else BitsAndBytesConfig(
                 load_in_4bit=True,

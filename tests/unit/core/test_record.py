@@ -58,6 +58,13 @@ def test_a_record_survives_strict_json_with_nan_and_infinity():
     assert again.status is Status.FAIL
 
 
+def test_figures_survive_and_a_report_without_them_can_be_read():
+    told = record(figures={"bits": 4, "group": "channel", "load_s": 0.5})
+    assert Record.from_json(json.loads(json.dumps(told.to_json()))).figures == told.figures
+    older = {key: value for key, value in told.to_json().items() if key != "figures"}
+    assert Record.from_json(older).figures == {}
+
+
 def test_a_record_without_metrics_comes_back_equal():
     bare = Record("a", "", "m", "v", Status.SKIPPED)
     assert Record.from_json(bare.to_json()) == bare

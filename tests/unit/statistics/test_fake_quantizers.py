@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pytest_llmopt.statistics.fake_quantizers import CODE_BOOKS, asymmetric, code_book, sqnr_db, symmetric
+from pytest_llmopt.statistics.fake_quantizers import CODE_BOOKS, affine, asymmetric, code_book, sqnr_db, symmetric
 
 WEIGHTS = np.random.default_rng(5).standard_normal((32, 128)).astype(np.float32)
 SHUFFLED = np.random.default_rng(6).permutation(128)
@@ -51,6 +51,35 @@ def test_asymmetric_integers_are_the_nearest_ones(bits):
 
     values = WEIGHTS[:4] + 0.7
     assert asymmetric(values, bits, group_size=32) == pytest.approx(by_hand(values, 32, levels), abs=1e-5)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_affine_steps_are_the_nearest_ones_between_the_extremes(bits):
+    def levels(group):
+        return np.linspace(group.min(), group.max(), 2**bits)
+
+    values = WEIGHTS[:4] + 5
+    assert affine(values, bits, group_size=32) == pytest.approx(by_hand(values, 32, levels), abs=1e-5)
+
+
+def test_a_fitted_offset_keeps_the_steps_and_makes_the_error_smaller():
+    plain, fitted = affine(WEIGHTS, 2, group_size=32), affine(WEIGHTS, 2, group_size=32, fits=5)
+    assert sqnr_db(WEIGHTS, plain) < sqnr_db(WEIGHTS, fitted)
+    for rounded in (plain, fitted):
+        group = np.unique(rounded[0, :32])
+        assert np.diff(group) == pytest.approx(np.ptp(WEIGHTS[0, :32]) / 3, rel=1e-4)
+    # The error of a fitted offset has no constant part left, once its codes no longer change.
+    settled = affine(WEIGHTS, 2, group_size=32, fits=100)
+    assert (WEIGHTS - settled).reshape(32, 4, 32).mean(axis=2) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("quant_type", ["Q4_1", "Q5_1"])
+def test_affine_blocks_are_those_of_llama_cpp(quant_type):
+    gguf = pytest.importorskip("gguf")
+    kind = gguf.GGMLQuantizationType[quant_type]
+    theirs = gguf.dequantize(gguf.quantize(WEIGHTS, kind), kind)
+    own = affine(WEIGHTS, int(quant_type[1]), group_size=32)
+    assert sqnr_db(WEIGHTS, own) == pytest.approx(sqnr_db(WEIGHTS, theirs), abs=0.02)
 
 
 @pytest.mark.parametrize("book", list(CODE_BOOKS))

@@ -1,0 +1,94 @@
+"""LoRA adapters through PEFT, beside the weights or merged into them; over a 4-bit base this is QLoRA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pytest_llmopt.core.errors import OptionError
+from pytest_llmopt.core.inspection import Claim
+from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
+from pytest_llmopt.core.requirements import Package, Requirement
+from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_llmopt.core.inspection import Use
+
+__all__ = ["Lora"]
+
+
+@dataclass(frozen=True)
+class Lora(Optimization):
+    """An adapter on top of a base, quantized or not; merged or not, it is the same function.
+
+    Compare it `against(llmopt.lora(adapter))`: the plain model lacks what the adapter has learned.
+    """
+
+    promise: ClassVar[Promise] = Promise.EQUIVALENT
+
+    adapter: str = ""
+    """Folder or hub id of a PEFT adapter."""
+    merged: bool = False
+    """Add it to the weights, as `merge_and_unload` does. A quantized base is rounded again, and so changes."""
+    dequantize: bool = False
+    """Give a quantized base its full width first: a merge then rounds nothing again, and no packed kernel runs."""
+
+    @property
+    def requirements(self) -> tuple[Requirement, ...]:
+        """The library."""
+        return (Package("peft>=0.18", install="pip install 'pytest-llmopt[peft]'"),)
+
+    @property
+    def conflicts(self) -> Mapping[str, str]:
+        """What changes the weights that an adapter belongs to."""
+        return {"benign.permuted": "an adapter fits the weights in their own order"}
+
+    def claims(self, use: Use) -> Sequence[Claim]:
+        """The adapter runs beside its layers, or is gone after the merge."""
+        tolerance = Tolerance(at_most=0) if self.merged else Tolerance(at_least=1)
+        wrong = (
+            "still run beside their adapter, which was to be merged" if self.merged else "have an adapter: none does"
+        )
+        return [
+            Claim(
+                "adapted_modules",
+                Metric(Estimate.exact(use.inspection.adapted_modules), tolerance, "modules"),
+                f"modules {wrong}",
+            )
+        ]
+
+    def for_transformers(self, plan: LoadPlan) -> None:
+        """Load the adapter once the base is there.
+
+        Raises:
+            OptionError: no adapter is named.
+        """
+        if not self.adapter:
+            msg = "lora needs adapter=, the folder or hub id of a PEFT adapter"
+            raise OptionError(msg)
+        plan.after_load.append(lambda model: self._apply(model, plan))
+
+    def _apply(self, model: Any, plan: LoadPlan) -> None:
+        from peft import PeftModel
+
+        if self.dequantize:
+            if getattr(model, "hf_quantizer", None) is None:
+                msg = "dequantize=True has nothing to do: the base is not quantized by Transformers"
+                raise OptionError(msg)
+            model.dequantize(model.dtype)
+        given = {} if Path(self.adapter).is_dir() else {"local_files_only": not plan.policy.download}
+        safe = {} if plan.policy.unsafe_weights else {"use_safetensors": True}
+        # PEFT puts its layers into the model that it is given; the wrapper around it is not needed.
+        adapted = PeftModel.from_pretrained(model, self.adapter, **given, **safe)
+        # Fresh adapters are zero on one side and change nothing: a comparison with one would show nothing.
+        sizes = [float(part.abs().max()) for name, part in model.named_parameters() if ".lora_B." in name]
+        if not sizes or max(sizes) == 0:
+            msg = (
+                f"adapter {self.adapter!r} changes nothing: {len(sizes)} layers have it, and it is zero in all of them"
+            )
+            raise OptionError(msg)
+        if self.merged:
+            adapted.merge_and_unload()

@@ -1,0 +1,167 @@
+"""Keys and values in 1 to 8 bits once they have left a window of recent tokens (KIVI, arXiv:2402.02750)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from pytest_llmopt.core.errors import OptionError, RequirementMissingError
+from pytest_llmopt.core.inspection import Claim
+from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, Optimization, Promise, one_of
+from pytest_llmopt.core.requirements import Compiler, Package, Requirement
+from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_llmopt.core.figures import Figures
+    from pytest_llmopt.core.inspection import Use
+
+__all__ = ["QuantizedCache"]
+
+BITS = {"quanto": (None, 4, 2), "hqq": (None, 8, 4, 3, 2, 1), "fp8": (None, 8)}
+"""Widths by backend; the library's own is the first number of each, and 4 with hqq."""
+AXES = {"quanto": (None, 0, -1), "hqq": (None, 0, 1), "fp8": (None,)}
+NEEDS: dict[str, tuple[Requirement, ...]] = {
+    "quanto": (
+        Package("optimum-quanto>=0.2.6", module="optimum.quanto", install="pip install 'pytest-llmopt[quanto]'"),
+        Compiler(ninja=True),
+    ),
+    "hqq": (Package("hqq>=0.2.1", install="pip install 'pytest-llmopt[hqq]'"),),
+    "fp8": (Package("transformers>=5.20", install="pip install 'pytest-llmopt[transformers]'"),),
+}
+SLACK = 1.5
+"""How far above the promised bytes a value may lie: short prompts fill their last bytes with nothing."""
+
+
+@dataclass(frozen=True)
+class QuantizedCache(Optimization):
+    """A KV cache in fewer bits; None leaves an option to Transformers."""
+
+    promise: ClassVar[Promise] = Promise.ACCURATE
+
+    backend: str = "quanto"
+    nbits: int | None = None
+    """Of a key or value: 4 by default, 8 with fp8."""
+    group_size: int | None = None
+    """Values that share a scale, 64 by default; must divide KV heads times head size."""
+    residual_length: int | None = None
+    """Tokens decoded since the last rounding that stay as they are, 128 by default."""
+    axis_key: int | None = None
+    axis_value: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what the backend does not have."""
+        one_of("backend", self.backend, tuple(BITS))
+        one_of(f"nbits of {self.backend}", self.nbits, BITS[self.backend])
+        for name in ("axis_key", "axis_value"):
+            one_of(f"{name} of {self.backend}", getattr(self, name), AXES[self.backend])
+        for name in ("group_size", "residual_length"):
+            value = getattr(self, name)
+            if value is not None and self.backend == "fp8":
+                msg = f"{name}={value!r} is not possible: fp8 has one scale for each tensor and no window"
+                raise OptionError(msg)
+            if value is not None and (type(value) is not int or value < 1):
+                msg = f"{name}={value!r} is not possible; give a whole number from 1"
+                raise OptionError(msg)
+
+    @property
+    def bits(self) -> int:
+        """Of a key or value."""
+        return self.nbits or (8 if self.backend == "fp8" else 4)
+
+    @property
+    def requirements(self) -> tuple[Requirement, ...]:
+        """The backend, and what it compiles with."""
+        return NEEDS[self.backend]
+
+    @property
+    def conflicts(self) -> Mapping[str, str]:
+        """Another cache, and what rewinds it."""
+        rewinds = "speculation rewinds the cache, and what is quantized cannot be cut off"
+        other = {"decoding.static_cache": "a static cache keeps its values as they are"}
+        return other | {"decoding.assisted": rewinds, "decoding.prompt_lookup": rewinds}
+
+    @property
+    def accuracy_limits(self) -> AccuracyLimits:
+        """By width."""
+        if self.bits == 8:  # noqa: PLR2004 - bits
+            return AccuracyLimits(
+                0.005, 0.96, 1.01, "KIVI, arXiv:2402.02750, table 1: 4 bits keep the accuracy of 16, 8 the more so"
+            )
+        if self.bits == 4:  # noqa: PLR2004 - bits
+            return AccuracyLimits(0.05, 0.90, 1.05, "KIVI, arXiv:2402.02750, table 1: 4 bits keep the accuracy of 16")
+        return AccuracyLimits(0.60, 0.55, 1.80, "KIVI, arXiv:2402.02750, table 1: 2 bits by token lose accuracy")
+
+    @property
+    def figures(self) -> Figures:
+        """Of keys and values."""
+        return {"bits": f"KV {self.bits}", "group": "tensor" if self.backend == "fp8" else self.group_size or 64}
+
+    def claims(self, use: Use) -> Sequence[Claim]:
+        """Every layer keeps its tokens in so many bits, and that can be seen in the output."""
+        cache = use.inspection.cache
+        layers = cache.layers if cache is not None else {}
+        total, kind = sum(layers.values()), "none" if cache is None else cache.kind
+        quantized = sum(count for layer, count in layers.items() if "Quantized" in layer)
+        held = cache.bytes_per_quantized_value if cache is not None else None
+        scales = 0.0 if self.backend == "fp8" else (8 if use.dtype == "float32" else 4) / (self.group_size or 64)
+        least = 1e-8 if use.dtype in {"float32", "float64"} else 1e-10
+        return [
+            Claim(
+                "quantized_layers",
+                Metric(Estimate.exact(quantized / max(1, total), total), Tolerance(at_least=1), "share"),
+                f"the cache in use, {kind}, is of {', '.join(layers) or 'nothing'}",
+            ),
+            Claim(
+                "bytes_per_value",
+                Metric(
+                    Estimate.exact(8.0 if held is None else held, total),
+                    Tolerance(at_most=SLACK * (self.bits / 8 + scales)),
+                    "bytes",
+                ),
+                f"keys and values take more than {self.bits} bits and their scales",
+            ),
+            Claim(
+                "kl_divergence",
+                Metric(
+                    Estimate.exact(float(np.mean(use.divergence)), len(use.divergence)),
+                    Tolerance(at_least=least),
+                    "nats/token",
+                ),
+                "too good: it differs from the reference by no more than rounding, as an unquantized cache does",
+            ),
+        ]
+
+    def for_transformers(self, plan: LoadPlan) -> None:
+        """Ask `generate` for it, after a look at whether the architecture can have it."""
+        names = {"nbits": "nbits", "group_size": "q_group_size", "residual_length": "residual_length"}
+        names |= {"axis_key": "axis_key", "axis_value": "axis_value"}
+        given = {key: value for name, key in names.items() if (value := getattr(self, name)) is not None}
+        config = {"backend": self.backend, **given}
+        plan.set("generate", "cache_implementation", "quantized", by="quantized_cache")
+        plan.set("generate", "cache_config", config, by="quantized_cache")
+        plan.after_load.append(lambda model: self._check(model, config))
+
+    def _check(self, model: Any, config: dict[str, Any]) -> None:
+        from transformers import QuantizedCache as Cache
+
+        try:
+            Cache(config=model.config, **config)
+        except ValueError as error:
+            msg = f"needs another architecture than {type(model).__name__}; Transformers says: {error}"
+            name = "quantized_cache"
+            raise RequirementMissingError(name, msg) from error
+        if self.backend == "fp8":
+            return
+        text = model.config.get_text_config(decoder=True)
+        size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        group = self.group_size or 64
+        for axis, what in ((self.axis_key, "keys"), (self.axis_value, "values")):
+            # Along the last axis quanto keeps the head size apart; along the first it groups all of a token.
+            width = text.num_key_value_heads * (1 if axis == -1 else size)
+            if width % group:
+                msg = f"group_size={group} does not divide the {width} {what} of a token that axis {axis or 0} groups"
+                raise OptionError(msg)

@@ -1,0 +1,142 @@
+"""Quantizers that write a checkpoint, which is kept and loaded; most of them need calibration text."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import resource
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from pytest_llmopt.core.errors import ModelError, OptionError
+from pytest_llmopt.core.files import write_json
+from pytest_llmopt.core.prompts import PromptSet
+from pytest_llmopt.optimizations.quantization._prepared import digest_of_files, prepared
+from pytest_llmopt.optimizations.quantization._quantizer import Quantizer
+from pytest_llmopt.optimizations.quantization._quiet import quietly, seeded
+
+if TYPE_CHECKING:
+    from pytest_llmopt.core.optimization import LoadPlan
+
+PREPARATION = "llmopt-preparation.json"
+"""Beside the checkpoint: how long it took to make, and the peak memory of the process that made it."""
+ENOUGH = 32
+"""Of the prompts that ship: with 8, 16, 32 and all 128 of them GPTQ of `tiny-llama` is equally close (docs)."""
+MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py")
+
+
+@dataclass(frozen=True)
+class Kept(Quantizer):
+    """Quantized once for each model, options and library versions, and kept as a checkpoint."""
+
+    packages: ClassVar[tuple[str, ...]]
+    """Distributions whose versions decide the result."""
+
+    def for_transformers(self, plan: LoadPlan) -> None:
+        """Load the checkpoint of the cache, made first where it is missing."""
+        method = type(self).__module__.rpartition(".")[2]
+        source = model_folder(plan).absolute()
+        decides = {key: value for key, value in dataclasses.asdict(self).items() if key not in self.loading_options}
+        key = {
+            "method": method,
+            "options": decides | {"calibration": self.calibration_texts},
+            "model": digest_of_files(source),
+            "dtype": plan.dtype,
+            "device": plan.device,
+            "versions": {name: importlib.metadata.version(name) for name in sorted({"torch", *self.packages})},
+        }
+        source_plan = dataclasses.replace(plan, model=str(source))
+
+        def make(folder: Path) -> None:
+            started = time.monotonic()
+            with quietly(f"{method}: quantizing {plan.model}"), seeded():
+                self.quantize(source_plan, folder)
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            write_json(folder / PREPARATION, {"seconds": time.monotonic() - started, "peak_rss_bytes": peak})
+
+        folder = prepared(plan.policy.cache.absolute() / "quantized", f"{Path(plan.model).name}-{method}", key, make)
+        plan.weights = str(folder)
+        plan.seconds["quantize"] = json.loads((folder / PREPARATION).read_text(encoding="utf-8"))["seconds"]
+        self.load_quantized(plan)
+
+    def quantize(self, plan: LoadPlan, folder: Path) -> None:
+        """Quantize the plan's model, which is a local folder, and write the checkpoint into an empty one."""
+        raise NotImplementedError
+
+    @property
+    def calibration_texts(self) -> list[str]:
+        """What it looks at while it quantizes: nothing, unless it says otherwise."""
+        return []
+
+
+@dataclass(frozen=True)
+class Calibrated(Kept):
+    """Kept, and quantized with calibration text."""
+
+    calibration: str = field(default="", kw_only=True)
+    """JSON Lines file of calibration prompts; empty takes those that ship with the package."""
+    num_prompts: int | None = field(default=None, kw_only=True)
+    """How many of them to use, the first ones; None takes all of a file that is given, and 32 of those that ship."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no number of prompts.
+
+        Raises:
+            OptionError: naming the option, the value and what is allowed.
+        """
+        count = self.num_prompts
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+            msg = f"num_prompts={count!r} is not possible; allowed: integers from 1, or None"
+            raise OptionError(msg)
+
+    @property
+    def calibration_prompts(self) -> PromptSet:
+        """The text to calibrate with.
+
+        Raises:
+            OptionError: there are fewer prompts than asked for, or the file cannot be read.
+        """
+        file = calibration_file(self.calibration)
+        if not file.is_file():
+            msg = f"calibration={self.calibration!r} is not a file; give JSON Lines with a text in each"
+            raise OptionError(msg)
+        prompts = PromptSet.load(file)
+        count = self.num_prompts or (len(prompts) if self.calibration else ENOUGH)
+        if len(prompts) < count:
+            msg = f"num_prompts={count} is not possible; {file} has {len(prompts)} prompts"
+            raise OptionError(msg)
+        return prompts.take(count)
+
+    @property
+    def calibration_texts(self) -> list[str]:
+        """The text to calibrate with, one for each prompt."""
+        return [prompt.text for prompt in self.calibration_prompts]
+
+
+def calibration_file(chosen: str) -> Path:
+    """The file of calibration prompts: the one chosen, or the one that ships with the package."""
+    from pytest_llmopt.core.loading import fixtures_folder
+
+    return Path(chosen) if chosen else fixtures_folder() / "prompts" / "calibration.jsonl"
+
+
+def model_folder(plan: LoadPlan) -> Path:
+    """The files of the model under test; fetched first where the policy allows that.
+
+    Raises:
+        ModelError: its weights are no safetensors, and loading others would execute what is in them.
+    """
+    folder = Path(plan.model)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        patterns = (*MODEL_FILES, "*.bin") if plan.policy.unsafe_weights else MODEL_FILES
+        offline = not plan.policy.download
+        folder = Path(snapshot_download(plan.model, allow_patterns=list(patterns), local_files_only=offline))
+    if not plan.policy.unsafe_weights and not any(folder.glob("*.safetensors")):
+        msg = f"{folder} has no safetensors; other weights can execute code: allow them with --llmopt-unsafe-weights"
+        raise ModelError(msg)
+    return folder

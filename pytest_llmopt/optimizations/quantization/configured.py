@@ -1,0 +1,213 @@
+"""Any pre-quantized checkpoint, and any quantization config of Transformers: the method is read from the config."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmopt.core.errors import ModelError, OptionError
+from pytest_llmopt.core.loading import locate
+from pytest_llmopt.core.optimization import AccuracyLimits
+from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.optimizations.quantization._quantizer import Quantizer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_llmopt.core.figures import Figures
+    from pytest_llmopt.core.inspection import Claim, Use
+    from pytest_llmopt.core.optimization import LoadPlan
+    from pytest_llmopt.core.requirements import Requirement
+    from pytest_llmopt.core.weight_format import WeightFormat
+
+__all__ = ["Configured"]
+
+
+class Given:
+    """A config as the user gave it; two are equal when they say the same."""
+
+    def __init__(self, value: Any) -> None:
+        """Keep the config itself, which may hold what no dictionary does."""
+        self.value = value
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What it says, as a checkpoint would hold it."""
+        return dict(self.value) if isinstance(self.value, dict) else dict(self.value.to_dict())
+
+    def __str__(self) -> str:
+        """What differs from the defaults of its class, on one line."""
+        brief = getattr(self.value, "to_diff_dict", None)
+        content = self.content if brief is None else {"quant_method": self.content.get("quant_method"), **brief()}
+        return json.dumps(content, sort_keys=True, default=str)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Given) and str(other) == str(self)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+
+@dataclass(frozen=True)
+class Configured(Quantizer):
+    """What a checkpoint's `quantization_config` says, or a config that is handed over.
+
+    Write `quantized(checkpoint=...)`, `quantized(config=...)` or `quantized("gptq", checkpoint=..., bits=4)`; options
+    beside the checkpoint are what it is expected to be.
+    """
+
+    checkpoint: str = ""
+    """Folder or hub id of a checkpoint that is quantized already; the reference stays the model under test."""
+    config: Any = None
+    """A quantization config of Transformers, or the dictionary of one, to quantize the model under test with."""
+    method: str = ""
+    """The method that the checkpoint is expected to have; empty takes what it says."""
+    options: tuple[tuple[str, Any], ...] = ()
+    """Options of the method: what the checkpoint is expected to have, or what only loading decides."""
+
+    def __post_init__(self) -> None:
+        """Make the config comparable.
+
+        Raises:
+            OptionError: it is no quantization config.
+        """
+        if self.config is None or isinstance(self.config, Given):
+            return
+        if not isinstance(self.config, dict) and not hasattr(self.config, "to_dict"):
+            msg = f"config={self.config!r} is neither a quantization config of Transformers nor the dictionary of one"
+            raise OptionError(msg)
+        object.__setattr__(self, "config", Given(self.config))
+
+    @property
+    def requirements(self) -> tuple[Requirement, ...]:
+        """Those of the method; none yet where the checkpoint is still to be downloaded."""
+        try:
+            return () if self._known is None else self._known.requirements
+        except ModelError:
+            return ()
+
+    @property
+    def accuracy_limits(self) -> AccuracyLimits:
+        """Those of the method; of one that is not known here, those of 4 bits or of 8."""
+        if self._known is not None:
+            return self._known.accuracy_limits
+        if self._bits >= 8:  # noqa: PLR2004 - bits
+            return AccuracyLimits(0.01, 0.95, 1.02, "arXiv:2411.02355: 8-bit formats recover 99 % and more")
+        return AccuracyLimits(0.10, 0.86, 1.10, "arXiv:2411.02355: 4 bits lose 1-2 %, and more without calibration")
+
+    @property
+    def bytes_per_weight(self) -> float:
+        """As the method promises."""
+        return self._bits / 8 if self._known is None else self._known.bytes_per_weight
+
+    @property
+    def activations(self) -> str | None:
+        """As the method promises."""
+        return None if self._known is None else self._known.activations
+
+    @property
+    def figures(self) -> Figures:
+        """As the method says."""
+        return {"bits": self._bits} if self._known is None else self._known.figures
+
+    @property
+    def weight_format(self) -> WeightFormat | None:
+        """As the method says.
+
+        None of a checkpoint, whose config does not say whether weights were rescaled before they were rounded (AWQ,
+        SmoothQuant), or tuned.
+        """
+        return None if self.checkpoint or self._known is None else self._known.weight_format
+
+    def claims(self, use: Use) -> Sequence[Claim]:
+        """As the method does."""
+        return super().claims(use) if self._known is None else self._known.claims(use)
+
+    def for_transformers(self, plan: LoadPlan) -> None:
+        """Load the checkpoint, or quantize while loading.
+
+        Raises:
+            OptionError: the checkpoint is not what the options say, or neither it nor a config is given.
+            ModelError: the checkpoint's config cannot be read.
+        """
+        if not self.checkpoint and self.config is None:
+            msg = "name a checkpoint= that is quantized already, or a config= to quantize with"
+            raise OptionError(msg)
+        if self.config is not None:
+            plan.set("load", "quantization_config", self.config.value, by="quantized(config=)")
+        if self.checkpoint:
+            read_config(self.checkpoint, download=plan.policy.download)
+            self._check_expected()
+            plan.weights = locate(self.checkpoint)
+        if self._known is not None:
+            self._known.load_quantized(plan)
+
+    def _check_expected(self) -> None:
+        found = str(self._content.get("quant_method", ""))
+        if self.method and _plain(found) != self.method:
+            msg = f"quantized({self.method!r}) is asked for, but {self.checkpoint} says quant_method={found!r}"
+            raise OptionError(msg)
+        if self._known is None:
+            return
+        for name, wanted in self.options:
+            states = getattr(self._known, name)
+            if name not in self._known.loading_options and states != wanted:
+                msg = f"{name}={wanted!r} is asked for, but the config of {self.checkpoint} has {name}={states!r}"
+                raise OptionError(msg)
+
+    @cached_property
+    def _content(self) -> dict[str, Any]:
+        """The `quantization_config`."""
+        if self.config is not None:
+            return self.config.content
+        return read_config(self.checkpoint) if self.checkpoint else {}
+
+    @cached_property
+    def _known(self) -> Quantizer | None:
+        """The method with the options that the config states, where there is a file for it."""
+        registry = Registry("optimizations", "optimization")
+        name = f"quantization.{_plain(str(self._content.get('quant_method', '')))}"
+        if name not in registry.names():
+            return None
+        kind: type[Quantizer] = registry.load(name)
+        given = {key: value for key, value in self.options if key in kind.loading_options}
+        return kind.described_by(self._content, **given)
+
+    @property
+    def _bits(self) -> float:
+        """What a config of an unknown method says of its width; 4 where it says nothing."""
+        for key in ("bits", "nbits", "num_bits", "weight_bits", "w_bit"):
+            if isinstance(self._content.get(key), (int, float)):
+                return float(self._content[key])
+        return 4.0
+
+
+def read_config(checkpoint: str, *, download: bool = False) -> dict[str, Any]:
+    """The `quantization_config` of a checkpoint, from its folder or from the hub's cache on this machine.
+
+    Raises:
+        ModelError: there is no such checkpoint here, or it is not quantized.
+    """
+    place = Path(locate(checkpoint)) / "config.json"
+    try:
+        if not place.parent.is_dir():
+            from huggingface_hub import hf_hub_download
+
+            place = Path(hf_hub_download(checkpoint, "config.json", local_files_only=not download))
+        content = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"the config of checkpoint {checkpoint!r} cannot be read: {type(error).__name__}: {error}"
+        raise ModelError(msg) from error
+    found = content.get("quantization_config")
+    if not isinstance(found, dict):
+        msg = f"checkpoint {checkpoint!r} is not quantized: its config.json has no quantization_config"
+        raise ModelError(msg)
+    return found
+
+
+def _plain(quant_method: str) -> str:
+    """A method as our files are named."""
+    return quant_method.rpartition(".")[2].lower().replace("-", "_")

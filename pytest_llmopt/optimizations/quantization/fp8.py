@@ -1,0 +1,113 @@
+"""Fine-grained FP8, as DeepSeek has it: float8 weights with a scale for each block of 128 x 128."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pytest_llmopt.core.errors import OptionError
+from pytest_llmopt.core.optimization import AccuracyLimits, one_of
+from pytest_llmopt.core.requirements import Cuda, Requirement
+from pytest_llmopt.optimizations.quantization._integrated import Integrated
+from pytest_llmopt.optimizations.quantization._unpacked import (
+    ON_GRID,
+    STORED,
+    as_stored,
+    stored_bytes_per_weight,
+    unpacked_claims,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_llmopt.core.inspection import Claim, Use
+    from pytest_llmopt.core.optimization import LoadPlan
+
+__all__ = ["Fp8"]
+
+
+@dataclass(frozen=True)
+class Fp8(Integrated):
+    """Linear layers in float8_e4m3fn; without a GPU Transformers gives a checkpoint's weights back unpacked."""
+
+    config_class: ClassVar[str] = "FineGrainedFP8Config"
+    loading_options: ClassVar[frozenset[str]] = frozenset({"dequantize"})
+
+    block_rows: int = 128
+    block_columns: int = 128
+    activation_scheme: str = "dynamic"
+    scale_fmt: str = "float"
+    """Scales of 4 bytes, or `ue8m0`: powers of two in one."""
+    dequantize: bool = False
+    """Unpack a checkpoint while loading, as a CPU must."""
+
+    def __post_init__(self) -> None:
+        """Refuse what Transformers refuses.
+
+        Raises:
+            OptionError: a block without rows or columns.
+        """
+        one_of("activation_scheme", self.activation_scheme, ("dynamic", "static"))
+        one_of("scale_fmt", self.scale_fmt, ("float", "ue8m0"))
+        for name in ("block_rows", "block_columns"):
+            if getattr(self, name) < 1:
+                msg = f"{name}={getattr(self, name)!r} is not possible; allowed: 1 and more"
+                raise OptionError(msg)
+
+    @property
+    def requirements(self) -> tuple[Requirement, ...]:
+        """A GPU of capability 8.9, as Transformers asks; none to unpack a checkpoint."""
+        return () if self.dequantize else (Cuda(capability=(8, 9)),)
+
+    @property
+    def accuracy_limits(self) -> AccuracyLimits:
+        """8-bit floats in blocks."""
+        return AccuracyLimits(
+            0.01, 0.95, 1.02, "DeepSeek-V3, arXiv:2412.19437, section 3.3: FP8 within 0.25 % of the loss"
+        )
+
+    @property
+    def bytes_per_weight(self) -> float:
+        """A byte, and a scale for each block."""
+        return 1 + (4 if self.scale_fmt == "float" else 1) / (self.block_rows * self.block_columns)
+
+    @property
+    def activations(self) -> str | None:
+        """None where weights are unpacked."""
+        return None if self.dequantize else "float8_e4m3fn"
+
+    def config(self) -> dict[str, Any]:
+        """The block as one argument."""
+        values = super().config()
+        return {"weight_block_size": (values.pop("block_rows"), values.pop("block_columns"))} | values
+
+    def claims(self, use: Use) -> Sequence[Claim]:
+        """A small file, and weights in memory that are what it decodes to, where they are unpacked."""
+        return unpacked_claims(use, self.bytes_per_weight) if self.dequantize else super().claims(use)
+
+    @classmethod
+    def described_by(cls, config: Mapping[str, Any], **options: Any) -> Self:
+        """The block of a checkpoint."""
+        rows, columns = config.get("weight_block_size") or (128, 128)
+        return super().described_by({**config, "block_rows": rows, "block_columns": columns}, **options)
+
+    def for_transformers(self, plan: LoadPlan) -> None:
+        """Quantize while loading.
+
+        Raises:
+            OptionError: there is no checkpoint to unpack.
+        """
+        if self.dequantize:
+            msg = "dequantize=True unpacks a checkpoint: write quantized('fp8', checkpoint=..., dequantize=True)"
+            raise OptionError(msg)
+        super().for_transformers(plan)
+
+    def load_quantized(self, plan: LoadPlan) -> None:
+        """Unpack it where that is asked for, and look at the file and at the weights."""
+        if self.dequantize:
+            from transformers import FineGrainedFP8Config
+
+            weights = plan.weights or plan.model
+            plan.set("load", "quantization_config", FineGrainedFP8Config(dequantize=True), by="fp8")
+            plan.measure[STORED] = lambda model: stored_bytes_per_weight(model, weights)
+            plan.measure[ON_GRID] = lambda model: as_stored(model, weights, (self.block_rows, self.block_columns))

@@ -1,0 +1,39 @@
+"""MXFP4: the experts of a mixture in 4-bit floats, 32 to a scale that is a power of two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pytest_llmopt.core.optimization import AccuracyLimits
+from pytest_llmopt.optimizations.quantization._integrated import Integrated, needs
+
+if TYPE_CHECKING:
+    from pytest_llmopt.core.requirements import Requirement
+
+__all__ = ["Mxfp4"]
+
+
+@dataclass(frozen=True)
+class Mxfp4(Integrated):
+    """Experts in float4_e2m1, as gpt-oss has them; a model without experts stays as it is."""
+
+    config_class: ClassVar[str] = "Mxfp4Config"
+
+    @property
+    def requirements(self) -> tuple[Requirement, ...]:
+        """Triton and the package of kernels, as Transformers asks; a CPU would do with both."""
+        return (
+            needs("triton>=3.4", "mxfp4"),
+            needs("kernels>=0.18.2", "mxfp4"),
+        )
+
+    @property
+    def accuracy_limits(self) -> AccuracyLimits:
+        """4 bits, made for weights that were trained so."""
+        return AccuracyLimits(0.15, 0.82, 1.15, "OCP MX, arXiv:2310.10537, table 3: MXFP4 weights lose the most of all")
+
+    @property
+    def bytes_per_weight(self) -> float:
+        """Half a byte, and a byte for each 32."""
+        return 0.5 + 1 / 32

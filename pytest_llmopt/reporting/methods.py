@@ -1,0 +1,136 @@
+"""The table that the field publishes: a row for each method whose accuracy was judged, in Markdown, ready to paste."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from pytest_llmopt.core.requirements import format_bytes
+from pytest_llmopt.core.verdict import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from pytest_llmopt.core.record import Record
+
+MISSING = "-"
+LEADING = 2
+"""Columns of words, set to the left: the method and its model."""
+WORST_FIRST = (Status.ERROR, Status.FAIL, Status.INCONCLUSIVE, Status.PASS)
+NOTE = (
+    "Weight memory is that of the live tensors, embeddings and head included; the saving is against the same weights "
+    "in 16 bits. KL in nats/token; decode speed of each prompt in batches as the engine makes them, not judged."
+)
+
+
+def methods(records: Sequence[Record]) -> list[Record]:
+    """The records that are rows: one accuracy verdict for each variant of each model, in the order of the run."""
+    judged = {(item.model, item.variant): item for item in records if item.check == "accurate"}
+    return list(judged.values())
+
+
+def render_methods(records: Sequence[Record], environment: Mapping[str, object]) -> str:
+    """Heading, table, and what was not run; empty where no accuracy was judged.
+
+    Args:
+        records: of the whole run. Every other verdict on the same variant counts for its row's verdict.
+        environment: what the figures depend on.
+    """
+    rows = methods(records)
+    if not rows:
+        return ""
+    cells = [[*COLUMNS], *([cell(row, _verdicts_on(row, records)) for cell in COLUMNS.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [_line(row, widths) for row in cells]
+    lines.insert(1, "|" + "|".join(_rule(place, width) for place, width in enumerate(widths)) + "|")
+    return "\n".join([_heading(environment), "", *lines, "", NOTE, *_skips(records)]) + "\n"
+
+
+def _verdicts_on(row: Record, records: Sequence[Record]) -> list[Record]:
+    return [item for item in records if (item.model, item.variant) == (row.model, row.variant)]
+
+
+def _metric(name: str, show: Callable[[float], str]) -> Callable[[Record, Sequence[Record]], str]:
+    def cell(row: Record, _others: Sequence[Record]) -> str:
+        metric = row.metrics.get(name)
+        return MISSING if metric is None else show(metric.point)
+
+    return cell
+
+
+def _figure(name: str) -> Callable[[Record, Sequence[Record]], str]:
+    def cell(row: Record, _others: Sequence[Record]) -> str:
+        value = row.figures.get(name, MISSING)
+        return value if isinstance(value, str) else f"{value:g}"
+
+    return cell
+
+
+def _seconds(name: str) -> Callable[[Record, Sequence[Record]], str]:
+    """The least that any verdict on the variant knew of: later ones have seen more loads."""
+
+    def cell(_row: Record, others: Sequence[Record]) -> str:
+        known = [float(item.figures[name]) for item in others if name in item.figures]
+        return f"{min(known):.2f}" if known else MISSING
+
+    return cell
+
+
+def _verdict(_row: Record, others: Sequence[Record]) -> str:
+    """The worst of all verdicts on the variant, with the checks that gave it."""
+    decided = [item for item in others if item.status in WORST_FIRST]
+    worst = min((item.status for item in decided), key=WORST_FIRST.index)
+    if worst is Status.PASS:
+        return str(worst)
+    checks = dict.fromkeys(item.check or "no verdict" for item in decided if item.status is worst)
+    return f"{worst} ({', '.join(checks)})"
+
+
+def _number(digits: str) -> Callable[[float], str]:
+    return lambda value: f"{value:{digits}}" if math.isfinite(value) else str(value)
+
+
+COLUMNS: dict[str, Callable[[Record, Sequence[Record]], str]] = {
+    "method": lambda row, _: row.variant,
+    "model": lambda row, _: row.model.rstrip("/").rpartition("/")[2] if row.model.startswith(("/", ".")) else row.model,
+    "bits": _figure("bits"),
+    "group": _figure("group"),
+    "weight memory": _metric("weight_memory", format_bytes),
+    "vs 16-bit": _metric("weight_saving_16_bit", _number(".2f")),
+    "KL": _metric("kl_divergence", _number(".1e")),
+    "perplexity": _metric("perplexity_ratio", _number(".4f")),
+    "top-1": _metric("top1_agreement", _number(".1%")),
+    "flips": _metric("flip_rate", _number(".2%")),
+    "quantize s": _seconds("quantize_s"),
+    "load s": _seconds("load_s"),
+    "decode tok/s": _metric("decode_tokens_per_s", _number(".0f")),
+    "verdict": _verdict,
+}
+"""By heading, what a cell says of a row and of all other verdicts on the same variant."""
+
+
+def _line(cells: Iterable[str], widths: Sequence[int]) -> str:
+    padded = [
+        cell.ljust(width) if place < LEADING else cell.rjust(width)
+        for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return f"| {' | '.join(padded)} |"
+
+
+def _rule(place: int, width: int) -> str:
+    return ":" + "-" * (width + 1) if place < LEADING else "-" * (width + 1) + ":"
+
+
+def _heading(environment: Mapping[str, object]) -> str:
+    packages = environment.get("packages")
+    versions = packages.items() if isinstance(packages, dict) else ()
+    told = [f"Python {environment.get('python', MISSING)}", *(f"{name} {version}" for name, version in versions)]
+    gpus = environment.get("gpus")
+    hardware = gpus if isinstance(gpus, list) and gpus else [environment.get("cpu", "unknown CPU")]
+    return f"Measured on {', '.join(map(str, hardware))}; {', '.join(told)}."
+
+
+def _skips(records: Sequence[Record]) -> list[str]:
+    """What is no row because it was skipped, with the reason."""
+    told = dict.fromkeys(f"- {item.variant}: {item.reason}" for item in records if item.status is Status.SKIPPED)
+    return ["", "Not run:", "", *told] if told else []
