@@ -78,6 +78,11 @@ class Clusters:
         return float(np.sqrt(share * (self.deviations**2).sum()))
 
     @property
+    def equal_clusters(self) -> float:
+        """How many equally long prompts theirs are worth (Kish 1965, 11.7)."""
+        return float(self.sizes.sum() ** 2 / (self.sizes**2).sum())
+
+    @property
     def degrees_of_freedom(self) -> float:
         """How many normal values the squared standard error is worth, less one: what its t quantile is read at.
 
@@ -86,11 +91,10 @@ class Clusters:
         kurtosis - (n - 3) / (n - 1). At least 1.
         """
         n = self.clusters
-        kish = float(self.sizes.sum() ** 2 / (self.sizes**2).sum()) - 1
         scale = float(np.sqrt((self.deviations**2).mean()))
         kurtosis = float(((self.deviations / scale) ** 4).mean()) if scale > 0 else 0.0
         spread = kurtosis - (n - 3) / (n - 1)
-        return max(1.0, min(kish, 2 * n / spread if spread > 0 else math.inf))
+        return max(1.0, min(self.equal_clusters - 1, 2 * n / spread if spread > 0 else math.inf))
 
     @property
     def skewness(self) -> float:
@@ -115,5 +119,5 @@ class Clusters:
         observed = max(1.0, self.standard_error**2 * tokens / (share * (1 - share))) if 0 < share < 1 else 1.0
         effect = (seen * observed + ASSUMED_CLUSTERS * assumed) / (seen + ASSUMED_CLUSTERS)
         tail = (1 + confidence) / 2
-        fewer = stats.t.ppf(tail, max(tokens - 1, 1)) / stats.t.ppf(tail, self.degrees_of_freedom)
+        fewer = stats.t.ppf(tail, max(tokens - 1, 1)) / stats.t.ppf(tail, max(1.0, self.equal_clusters - 1))
         return tokens / effect * float(fewer) ** 2
