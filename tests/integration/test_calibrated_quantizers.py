@@ -24,14 +24,16 @@ CACHE = Path(__file__).parent.parent.parent / ".llmopt" / "cache"
 METHODS = {"gptq": {"num_prompts": 8}, "awq": {"num_prompts": 8}, "auto_round": {"num_prompts": 8, "iters": 10}}
 MODEL = "tiny-qwen"
 # GPTQModel makes a temporary folder while loading and leaves it to the garbage collector.
+# Choosing the kernel of a checkpoint takes a config beside its own, which Transformers says it merges.
 pytestmark = [
+    pytest.mark.filterwarnings("ignore:You passed `quantization_config`"),
     pytest.mark.filterwarnings("ignore:Implicitly cleaning up"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 ENGINE = Registry("engines", "engine").load("transformers")
 
 
-def variant(method, model, **options):
+def variant(method, model, /, **options):
     name = f"quantization.{method}"
     built = build(Registry("optimizations", "optimization").load(name), name, (), options)
     for requirement in built.requirements:
@@ -41,7 +43,7 @@ def variant(method, model, **options):
     return Variant(model, (Applied(name, built),), dtype="float32", device="cpu")
 
 
-def opened(method, model, cache=CACHE, **options):
+def opened(method, model, /, cache=CACHE, **options):
     return ENGINE.open(variant(method, model, **options), LoadPolicy(threads=1, cache=cache))
 
 

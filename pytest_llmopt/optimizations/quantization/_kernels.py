@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,6 +10,9 @@ from typing import TYPE_CHECKING
 from pytest_llmopt.core.inspection import Claim
 from pytest_llmopt.core.requirements import Cuda
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
+
+# GPTQModel takes half of the processors for its workers and fails where that is one; it reads this when it first works.
+os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, (os.cpu_count() or 1) // 2)))
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
