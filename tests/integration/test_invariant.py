@@ -17,7 +17,7 @@ DEFECTS = {
     "cache_size": ("wrong_mask", "unused", "max_new_tokens=40 instead of 4"),
     "prefill_chunk": ("wrong_mask", "top_left", "a prefill in pieces of 32"),
     "edited_prompt": ("stale_prefix", "", "after a prompt with another token at 63"),
-    "decoded_prefix": ("lost_late", "", "a text of 264 tokens decoded from its token 8 on instead of prefilled"),
+    "decoded_prefix": ("lost_late", "", "a text of 272 tokens decoded from its token 8 on instead of prefilled"),
     "later_token": ("wrong_mask", "none", "token 46 of 48 changed"),
     "load_twice": ("random_bias", "", "loaded a second time"),
     "save_reload": ("saved_wrong", "", "loaded from what was saved"),

@@ -147,7 +147,7 @@ def test_prompts_can_be_overridden_by_a_list_of_texts(project):
         @llmopt.static_cache()
         def test_it(candidate, reference, prompts):
             verdict = llmopt.assert_equivalent(candidate, reference, prompts, max_new_tokens=4)
-            assert verdict.metrics["exact_prompts"].estimate.n == 3
+            assert verdict.metrics["exact_prompts"].estimate.n == 4
     """)
     project.runpytest_inprocess("--llmopt-model", "tiny-llama").assert_outcomes(passed=1)
 

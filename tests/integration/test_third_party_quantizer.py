@@ -51,4 +51,4 @@ def test_the_quantizer_that_the_page_shows_is_judged_by_its_name(installed, tmp_
     assert "2 passed" in done.stdout, done.stdout + done.stderr
     assert "1 failed" in done.stdout
     assert "FAILED test_rows.py::test_two_bits_are_not_accurate" in done.stdout
-    assert re.search(r"optimized +rows\(?.* PASS +5 of 5 claims true", done.stdout)
+    assert re.search(r"optimized +rows\(?.* PASS +(\d+) of \1 claims true", done.stdout)
