@@ -42,7 +42,7 @@ class NoiseFloor:
     tail_scale: float
     """Scale of the excesses over it."""
     tail_shape: float
-    """Shape of the excesses, positive; 1 / their number stands for an exponential tail of estimated scale."""
+    """Shape of the excesses, one standard error above its estimate."""
 
     def tail_probability(self, value: float) -> float:
         """The probability that one benign difference exceeds a value that lies in the tail; NaN for a NaN floor."""
@@ -76,12 +76,11 @@ def noise_floor(differences: Sequence[FloatArray]) -> NoiseFloor:
 
     The worst of n positions extrapolates from the largest 5 % of the sample, at least 20 values, by peaks over
     threshold: their excesses follow a generalized Pareto law (Pickands 1975), fitted by probability-weighted moments
-    (Hosking and Wallis 1987, Technometrics 29). The shape is kept at or above 1 / k for k excesses, which makes an
-    exponential tail's bound exact when predicted from k values, and a lighter tail's bound conservative. The drift of a
-    softmax has such a tail: its scale differs by position but is bounded by that of the logits. Where the tail really
-    is heavier than exponential (Student's t of 10 degrees), the realized rate at a stated 1e-3 is up to ten times as
-    high (`tests/unit/statistics/test_noise.py`), and more so further out, which is one reason why a check also wants a
-    practical limit to be exceeded. Below some 1,000 positions the bound is wide, since the tail is hardly known.
+    (Hosking and Wallis 1987, Technometrics 29). Of k excesses the shape is known to (1 + shape) / sqrt(k) (Smith 1987,
+    Annals of Statistics 15), and a bound far outside of the sample grows exponentially with it. One such standard error
+    is added, at the same mean: without it, log-normal scales of the positions leave a bound of 1e-2 in 3 % of samples
+    (`benchmarks/calibration/`). The price is width where the tail is light, as that of a softmax's drift is: its scale
+    differs by position but is bounded by that of the logits.
 
     Positions are taken as exchangeable with those it is applied to; repeats of the same prompts under several benign
     changes count as positions, although they share their scales. NaN makes every figure NaN.
@@ -155,13 +154,13 @@ def times_floor(value: float, floor: float) -> float:
 
 
 def _pareto(excesses: FloatArray) -> tuple[float, float]:
-    """Scale and shape of a generalized Pareto law for ascending excesses."""
+    """Scale and shape, with one standard error added, of a generalized Pareto law for ascending excesses."""
     count = len(excesses)
     if count < 2:  # noqa: PLR2004 - no moments to fit
         return (float(excesses.mean()) if count else 0.0), 1.0
     mean = float(excesses.mean())
     weighted = float((excesses * np.arange(count - 1, -1, -1)).mean()) / (count - 1)
-    shape = 2 - mean / (mean - 2 * weighted) if mean > 2 * weighted else math.inf
-    if shape <= 1 / count:
-        return mean, 1 / count
-    return (2 * mean * weighted / (mean - 2 * weighted) if math.isfinite(shape) else mean), min(shape, 1.0)
+    shape = 2 - mean / (mean - 2 * weighted) if mean > 2 * weighted else 1.0
+    shape = min(max(shape, 0.0), 1.0)
+    shape += (1 + shape) / math.sqrt(count)
+    return mean * max(1 - shape, 0.1), shape

@@ -16,21 +16,21 @@ from pytest_llmopt.statistics.noise import lead_drift, noise_floor, tie_margin, 
 POSITIONS, LEVEL = 2000, 1e-3
 
 TAILS = {
-    "exponential": (lambda rng, n: rng.exponential(size=n), stats.expon.sf, 1.5),
-    "normal": (lambda rng, n: rng.standard_normal(n), stats.halfnorm.sf, 1.0),
-    "logistic": (lambda rng, n: rng.logistic(size=n), stats.halflogistic.sf, 1.5),
-    "student, 10 degrees": (lambda rng, n: rng.standard_t(10, n), lambda x: 2 * stats.t.sf(x, 10), 10.0),
+    "exponential": (lambda rng, n: rng.exponential(size=n), stats.expon.sf),
+    "normal": (lambda rng, n: rng.standard_normal(n), stats.halfnorm.sf),
+    "logistic": (lambda rng, n: rng.logistic(size=n), stats.halflogistic.sf),
+    "student, 10 degrees": (lambda rng, n: rng.standard_t(10, n), lambda x: 2 * stats.t.sf(x, 10)),
 }
 
 
 @pytest.mark.parametrize("tail", sorted(TAILS))
 @pytest.mark.parametrize("sample", [1000, 10_000])
 def test_the_worst_of_many_exceeds_the_bound_no_more_often_than_stated(tail, sample):
-    draw, survival, allowed = TAILS[tail]
+    draw, survival = TAILS[tail]
     rng = np.random.default_rng(0)
     bounds = np.array([noise_floor([draw(rng, sample)]).bound(POSITIONS, LEVEL) for _ in range(200)])
     realized = -np.expm1(POSITIONS * np.log1p(-survival(bounds)))
-    assert realized.mean() <= allowed * LEVEL
+    assert realized.mean() <= LEVEL
 
 
 def softmax_drifts(rng, positions):
