@@ -21,15 +21,3 @@ def test_decoding_in_effect(candidate, reference, prompts):
 def test_attention_in_effect(candidate, reference, prompts):
     """Every layer calls the kernel that was asked for."""
     llmopt.assert_optimized(candidate, reference, prompts)
-
-
-@llmopt.variants(
-    {
-        "bitsandbytes_int8": llmopt.quantized("bitsandbytes", bits=8),
-        "bitsandbytes_nf4": llmopt.quantized("bitsandbytes", bits=4),
-        "torchao_int8_weight_only": llmopt.quantized("torchao", scheme="int8_weight_only"),
-    }
-)
-def test_quantization_in_effect(candidate, reference, prompts):
-    """The weights are packed as the method promises, and it shows."""
-    llmopt.assert_optimized(candidate, reference, prompts)
