@@ -43,7 +43,7 @@ def render_methods(records: Sequence[Record], environment: Mapping[str, object])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [_line(row, widths) for row in cells]
     lines.insert(1, "|" + "|".join(_rule(place, width) for place, width in enumerate(widths)) + "|")
-    return "\n".join([_heading(environment), "", *lines, "", NOTE, *_skips(records)]) + "\n"
+    return "\n".join([_heading(environment), "", *lines, "", NOTE, *_skips(rows, records)]) + "\n"
 
 
 def _verdicts_on(row: Record, records: Sequence[Record]) -> list[Record]:
@@ -130,7 +130,13 @@ def _heading(environment: Mapping[str, object]) -> str:
     return f"Measured on {', '.join(map(str, hardware))}; {', '.join(told)}."
 
 
-def _skips(records: Sequence[Record]) -> list[str]:
-    """What is no row because it was skipped, with the reason."""
-    told = dict.fromkeys(f"- {item.variant}: {item.reason}" for item in records if item.status is Status.SKIPPED)
+def _skips(rows: Sequence[Record], records: Sequence[Record]) -> list[str]:
+    """What was skipped in the files that gave the rows, with the reason."""
+    files = {_file(row) for row in rows}
+    skipped = [item for item in records if item.status is Status.SKIPPED and _file(item) in files]
+    told = dict.fromkeys(f"- {item.variant}: {item.reason}" for item in skipped)
     return ["", "Not run:", "", *told] if told else []
+
+
+def _file(record: Record) -> str:
+    return record.nodeid.partition("::")[0]

@@ -86,6 +86,13 @@ def test_the_kernel_that_was_asked_for_runs_from_the_same_checkpoint(reference, 
     assert optimized(engine, reference, prompts).status is Status.PASS
 
 
+def test_other_widths_orders_and_zero_points_hold_their_promise_too(reference, prompts):
+    options = {"bits": 3, "group_size": -1, "desc_act": True, "symmetric": False, "backend": "torch"}
+    engine = opened("gptq", MODEL, **METHODS["gptq"] | options)
+    for verdict in (optimized(engine, reference, prompts), accurate(engine, reference, prompts)):
+        assert verdict.status is Status.PASS, (verdict.evidence, *verdict.diagnosis)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_checkpoint_says_its_method_and_a_contradiction_is_refused_with_both_sides(method, reference, prompts):
     made = opened(method, MODEL, **METHODS[method])._loaded.plan.weights

@@ -133,6 +133,8 @@ class Gptq(Calibrated):
             group_size=self.group_size,
             desc_act=self.desc_act,
             sym=self.symmetric,
+            # Its reordering of whole groups is on by default, and refuses to have none.
+            **({"act_group_aware": False} if self.group_size < 0 else {}),
             # Zero points of the first format are off by one where they are 0.
             format="gptq" if self.symmetric else "gptq_v2",
             # It would leave a folder in /tmp when it is killed, and its random name in the checkpoint.

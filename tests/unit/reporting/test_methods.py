@@ -98,8 +98,10 @@ def test_only_accuracy_makes_rows_and_without_any_there_is_no_table():
 
 def test_what_was_skipped_is_told_once_with_its_reason():
     skip = record(Status.SKIPPED, check="", variant="eetq", reason="gpu: needs a CUDA device")
-    text = render_methods([record(), skip, skip], ENVIRONMENT)
+    elsewhere = record(Status.SKIPPED, check="", variant="sdpa", nodeid="test_attention.py::t", reason="gpu")
+    text = render_methods([record(), skip, skip, elsewhere], ENVIRONMENT)
     assert text.count("- eetq: gpu: needs a CUDA device") == 1
+    assert "sdpa" not in text, "a skip in a file without rows is no method's"
     assert "Not run:" not in render_methods([record()], ENVIRONMENT)
 
 
