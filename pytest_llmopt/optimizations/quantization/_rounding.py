@@ -5,11 +5,11 @@ from __future__ import annotations
 from pytest_llmopt.core.optimization import AccuracyLimits
 
 LIMITS = (
-    (8, AccuracyLimits(0.002, 0.97, 1.01, "LLM.int8(), arXiv:2208.07339, table 1: 8 bits by row lose nothing")),
-    (5, AccuracyLimits(0.02, 0.93, 1.02, "k-bit scaling laws, arXiv:2212.09720: 5 bits and more near 16")),
+    (8, AccuracyLimits(0.002, 0.97, 1.01, "k-bit scaling laws, arXiv:2212.09720: 8-bit weights near 16")),
+    (5, AccuracyLimits(0.02, 0.93, 1.02, "k-bit scaling laws, arXiv:2212.09720: 6 bits near 16, 5 less so")),
     (4, AccuracyLimits(0.05, 0.90, 1.05, "AWQ, arXiv:2306.00978, table 4: rounding to 4 bits in groups of 128")),
     (3, AccuracyLimits(0.30, 0.70, 1.30, "AWQ, arXiv:2306.00978, table 4: rounding to 3 bits in groups of 128")),
-    (2, AccuracyLimits(1.00, 0.40, 2.50, "k-bit scaling laws, arXiv:2212.09720: below 3 bits accuracy breaks down")),
+    (2, AccuracyLimits(1.00, 0.40, 2.50, "k-bit scaling laws, arXiv:2212.09720: 3 bits are unstable, fewer not tried")),
 )
 
 

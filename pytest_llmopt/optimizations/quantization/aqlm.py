@@ -33,9 +33,7 @@ class Aqlm(PreQuantized):
     @property
     def accuracy_limits(self) -> AccuracyLimits:
         """About 2 bits."""
-        return AccuracyLimits(
-            0.40, 0.65, 1.40, "AQLM, arXiv:2401.06118, table 1: Llama 2 7B at 2.02 bits 6.59 for 5.12"
-        )
+        return AccuracyLimits(0.40, 0.65, 1.40, "AQLM, arXiv:2401.06118, table 1: Llama 2 7B at 2.02 bits 6.6 for 5.12")
 
     @property
     def bytes_per_weight(self) -> float:

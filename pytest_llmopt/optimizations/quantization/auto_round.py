@@ -78,11 +78,9 @@ class AutoRound(Calibrated):
     def accuracy_limits(self) -> AccuracyLimits:
         """By width."""
         if self.bits >= 8:  # noqa: PLR2004 - bits
-            return AccuracyLimits(
-                0.005, 0.96, 1.01, "AutoRound, arXiv:2309.05516; arXiv:2411.02355: 8 bits lose nothing"
-            )
+            return AccuracyLimits(0.005, 0.96, 1.01, "k-bit scaling laws, arXiv:2212.09720: 8-bit weights near 16")
         if self.bits >= 4:  # noqa: PLR2004 - bits
-            return AccuracyLimits(0.05, 0.88, 1.05, "AutoRound, arXiv:2309.05516: W4G128 keeps 99 %")
+            return AccuracyLimits(0.05, 0.88, 1.05, "AutoRound, arXiv:2309.05516: 4 bits near lossless, mostly")
         if self.bits == 3:  # noqa: PLR2004 - bits
             return AccuracyLimits(0.25, 0.72, 1.25, "AutoRound, arXiv:2309.05516: W3G128")
         return AccuracyLimits(1.0, 0.50, 3.0, "AutoRound, arXiv:2309.05516: W2G128")

@@ -84,7 +84,7 @@ class Awq(Calibrated):
     def accuracy_limits(self) -> AccuracyLimits:
         """Of 4 bits; looser without zero points."""
         if self.zero_point:
-            return AccuracyLimits(0.05, 0.88, 1.05, "AWQ, arXiv:2306.00978, table 4; arXiv:2411.02355: 99 % recovered")
+            return AccuracyLimits(0.05, 0.88, 1.05, "AWQ, arXiv:2306.00978, table 4: 4 bits in groups of 128")
         return AccuracyLimits(0.08, 0.86, 1.08, "AWQ, arXiv:2306.00978, table 4, for its asymmetric groups; then wider")
 
     @property

@@ -66,10 +66,10 @@ class BitsAndBytes(Quantizer):
     def accuracy_limits(self) -> AccuracyLimits:
         """8 bits close to the original; 4 bits without calibration within a few percent of perplexity."""
         if self.bits == 8:  # noqa: PLR2004 - bits
-            return AccuracyLimits(0.002, 0.97, 1.01, "LLM.int8(), arXiv:2208.07339, table 1: no measurable degradation")
+            return AccuracyLimits(0.002, 0.97, 1.01, "LLM.int8(), arXiv:2208.07339, table 1: perplexity as in 32 bits")
         if self.quant_type == "nf4":
-            return AccuracyLimits(0.05, 0.90, 1.05, "QLoRA, arXiv:2305.14314, table 4: nf4 within 0.2 of perplexity")
-        return AccuracyLimits(0.10, 0.86, 1.10, "QLoRA, arXiv:2305.14314, table 4: fp4 twice the loss of nf4")
+            return AccuracyLimits(0.05, 0.90, 1.05, "QLoRA, arXiv:2305.14314, table 4: nf4 keeps the MMLU of 16 bits")
+        return AccuracyLimits(0.10, 0.86, 1.10, "QLoRA, arXiv:2305.14314, table 4: fp4 one point of MMLU below nf4")
 
     @property
     def bytes_per_weight(self) -> float:

@@ -74,17 +74,13 @@ class CompressedTensors(Calibrated):
     def accuracy_limits(self) -> AccuracyLimits:
         """By scheme; rounded to nearest, which costs more than GPTQ at 4 bits."""
         if self.scheme == "W4A16":
-            source = (
-                "arXiv:2411.02355, table 1: W4A16 recovers 98.9 % and more with GPTQ; rounding to nearest loses more"
-            )
+            source = "arXiv:2411.02355: W4A16 rivals 8 bits with GPTQ; rounding loses more (arXiv:2306.00978, table 4)"
             return AccuracyLimits(0.10, 0.86, 1.10, source)
         if self.scheme == "W8A16":
-            return AccuracyLimits(
-                0.002, 0.97, 1.01, "LLM.int8(), arXiv:2208.07339, table 1: 8-bit weights lose nothing"
-            )
+            return AccuracyLimits(0.002, 0.97, 1.01, "k-bit scaling laws, arXiv:2212.09720: 8-bit weights near 16")
         if self.scheme == "W8A8":
-            return AccuracyLimits(0.01, 0.95, 1.02, "arXiv:2411.02355: W8A8-INT loses 1-3 % per task")
-        return AccuracyLimits(0.01, 0.95, 1.02, "arXiv:2411.02355: W8A8-FP is lossless")
+            return AccuracyLimits(0.01, 0.95, 1.02, "arXiv:2411.02355: W8A8-INT loses 1-3 % of accuracy")
+        return AccuracyLimits(0.01, 0.95, 1.02, "arXiv:2411.02355: W8A8-FP is effectively lossless")
 
     @property
     def group(self) -> int:

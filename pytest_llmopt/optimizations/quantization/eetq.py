@@ -29,7 +29,7 @@ class Eetq(Integrated):
     @property
     def accuracy_limits(self) -> AccuracyLimits:
         """8-bit weights."""
-        return AccuracyLimits(0.005, 0.96, 1.01, "LLM.int8(), arXiv:2208.07339, table 1: 8-bit weights lose nothing")
+        return AccuracyLimits(0.005, 0.96, 1.01, "k-bit scaling laws, arXiv:2212.09720: 8-bit weights near 16")
 
     @property
     def bytes_per_weight(self) -> float:

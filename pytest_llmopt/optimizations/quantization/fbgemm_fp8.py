@@ -44,7 +44,7 @@ class FbgemmFp8(Integrated):
     def accuracy_limits(self) -> AccuracyLimits:
         """8-bit floats."""
         return AccuracyLimits(
-            0.01, 0.95, 1.02, "Llama 3, arXiv:2407.21783, section 6.2: row-wise FP8 costs next to nothing"
+            0.01, 0.95, 1.02, "Llama 3, arXiv:2407.21783, section 6.2: row-wise FP8 of feedforward layers hardly shows"
         )
 
     @property

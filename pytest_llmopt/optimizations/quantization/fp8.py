@@ -56,14 +56,14 @@ class Fp8(Integrated):
 
     @property
     def requirements(self) -> tuple[Requirement, ...]:
-        """A GPU of capability 8.9, as Transformers asks; none to unpack a checkpoint."""
+        """A GPU of capability 8.9, as Transformers asks, whose kernels need a package too; none to unpack."""
         return () if self.dequantize else (Cuda(capability=(8, 9)),)
 
     @property
     def accuracy_limits(self) -> AccuracyLimits:
         """8-bit floats in blocks."""
         return AccuracyLimits(
-            0.01, 0.95, 1.02, "DeepSeek-V3, arXiv:2412.19437, section 3.3: FP8 within 0.25 % of the loss"
+            0.01, 0.95, 1.02, "DeepSeek-V3, arXiv:2412.19437, section 3.3: training in FP8 within 0.25 % of the loss"
         )
 
     @property

@@ -68,14 +68,14 @@ class Gguf(Kept):
     @property
     def accuracy_limits(self) -> AccuracyLimits:
         """By bits for each weight."""
-        source = "llama.cpp tools/quantize README and PR 1684: perplexity by type"
+        source = "llama.cpp, tools/perplexity README (PR 6936): Llama 3 8B by type"
         limits = (
-            (8, AccuracyLimits(0.002, 0.97, 1.01, f"{source}; Q8_0 within 0.001 of f16")),
-            (5.5, AccuracyLimits(0.03, 0.90, 1.03, f"{source}; Q5_0 and Q5_K within 1 %")),
-            (3.5, AccuracyLimits(0.10, 0.86, 1.10, f"{source}; Q4_0 and Q4_1 within 4 %")),
+            (8, AccuracyLimits(0.002, 0.97, 1.01, f"{source}; Q8_0 KL 0.0014")),
+            (5.5, AccuracyLimits(0.03, 0.90, 1.03, f"{source}; Q5_0 KL 0.022, perplexity 2 % up")),
+            (3.5, AccuracyLimits(0.10, 0.86, 1.10, f"{source}; Q4_0 KL 0.072, perplexity 8 % up")),
         )
         found = next((item for least, item in limits if 8 * self.bytes_per_weight >= least), None)
-        return found or AccuracyLimits(0.50, 0.60, 1.60, f"{source}; Q2_K loses 15 % and more")
+        return found or AccuracyLimits(0.50, 0.60, 1.60, f"{source}; Q2_K KL 0.45, perplexity 56 % up")
 
     @property
     def bytes_per_weight(self) -> float:

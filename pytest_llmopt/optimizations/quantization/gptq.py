@@ -75,12 +75,14 @@ class Gptq(Calibrated):
     def accuracy_limits(self) -> AccuracyLimits:
         """By width."""
         if self.bits == 8:  # noqa: PLR2004 - bits
-            return AccuracyLimits(0.005, 0.96, 1.01, "GPTQ, arXiv:2210.17323; arXiv:2411.02355: 8 bits lose nothing")
+            return AccuracyLimits(0.005, 0.96, 1.01, "k-bit scaling laws, arXiv:2212.09720: 8-bit weights near 16")
         if self.bits == 4:  # noqa: PLR2004 - bits
-            return AccuracyLimits(0.05, 0.88, 1.05, "GPTQ, arXiv:2210.17323, table 3; arXiv:2411.02355: 99 % recovered")
+            return AccuracyLimits(
+                0.05, 0.88, 1.05, "GPTQ, arXiv:2210.17323, table 3; arXiv:2411.02355: W4A16 rivals W8A8"
+            )
         if self.bits == 3:  # noqa: PLR2004 - bits
             return AccuracyLimits(0.30, 0.70, 1.30, "GPTQ, arXiv:2210.17323, table 3: 3 bits")
-        return AccuracyLimits(2.0, 0.35, 6.0, "GPTQ, arXiv:2210.17323, table 7: 2 bits in small groups only")
+        return AccuracyLimits(2.0, 0.35, 6.0, "GPTQ, arXiv:2210.17323, table 7: 2 bits of the largest models, by group")
 
     @property
     def bytes_per_weight(self) -> float:

@@ -29,7 +29,7 @@ class Nvfp4(Integrated):
     @property
     def accuracy_limits(self) -> AccuracyLimits:
         """4 bits without calibration."""
-        return AccuracyLimits(0.12, 0.85, 1.12, "arXiv:2509.23202: NVFP4 round-to-nearest recovers about 95 %")
+        return AccuracyLimits(0.12, 0.85, 1.12, "arXiv:2509.23202: rounding Llama 3.1 8B to NVFP4 recovers 95 %")
 
     @property
     def bytes_per_weight(self) -> float:

@@ -38,8 +38,8 @@ class Quark(PreQuantized):
     def accuracy_limits(self) -> AccuracyLimits:
         """By width."""
         if BITS[self.dtype] >= 8:  # noqa: PLR2004 - bits
-            return AccuracyLimits(0.01, 0.95, 1.02, "arXiv:2411.02355: 8-bit formats recover 99 % and more")
-        return AccuracyLimits(0.10, 0.86, 1.10, "arXiv:2411.02355: 4 bits recover 98.9 % and more")
+            return AccuracyLimits(0.01, 0.95, 1.02, "arXiv:2411.02355: FP8 is lossless, INT8 loses 1-3 %")
+        return AccuracyLimits(0.10, 0.86, 1.10, "arXiv:2411.02355: W4A16 rivals 8 bits; wider, for other formats")
 
     @property
     def bytes_per_weight(self) -> float:

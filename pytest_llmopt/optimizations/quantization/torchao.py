@@ -74,7 +74,7 @@ class TorchAo(Quantizer):
     def accuracy_limits(self) -> AccuracyLimits:
         """By width; float8 has three bits of mantissa."""
         if self.scheme.startswith("float8") and self.width == 8:  # noqa: PLR2004 - bits
-            return AccuracyLimits(0.005, 0.96, 1.01, "arXiv:2411.02355: FP8 weights and activations lose nothing")
+            return AccuracyLimits(0.005, 0.96, 1.01, "arXiv:2411.02355: W8A8-FP is effectively lossless")
         return rounding_limits(self.width)
 
     @property

@@ -37,9 +37,7 @@ class Vptq(PreQuantized):
     @property
     def accuracy_limits(self) -> AccuracyLimits:
         """About 2 bits."""
-        return AccuracyLimits(
-            0.40, 0.65, 1.35, "VPTQ, arXiv:2409.17066, table 2: Llama 2 7B at 2.02 bits 6.13 for 5.12"
-        )
+        return AccuracyLimits(0.40, 0.65, 1.35, "VPTQ, arXiv:2409.17066: Llama 2 7B at 2.02 bits 6.13 for 5.12")
 
     @property
     def bytes_per_weight(self) -> float:
