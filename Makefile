@@ -2,7 +2,7 @@
 PYTHON ?= python3
 # Of every simulation in `make calibration`.
 SEED ?= 0
-# Of the table of `make methods`: a folder, a hub id or a name of the zoo.
+# Of the table of `make quantization`: a folder, a hub id or a name of the zoo.
 MODEL ?= tiny-llama
 # A further folder of mutants for `make mutation`.
 MUTANTS ?=
@@ -18,7 +18,7 @@ export TORCHINDUCTOR_CACHE_DIR ?= $(CACHE)/inductor
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install gate methods test check format zoo bench calibration enginecost mutation wheel clean
+.PHONY: help install gate quantization test check format zoo bench calibration enginecost mutation wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -32,9 +32,9 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 gate: $(READY) ## run the shipped suites against the zoo on this machine and print the verdicts
-	$(BIN)/llmopt gate --workers 2
+	$(BIN)/llmopt gate --workers 2 --suite equivalence --suite accuracy --suite methods --suite performance
 
-methods: $(READY) ## run every quantization method that this machine can, and print the table of them (MODEL=tiny-llama)
+quantization: $(READY) ## run every quantization method that this machine can, and print the table of them (MODEL=tiny-llama)
 	$(BIN)/llmopt gate --suite quantization --workers 2 $(MODEL)
 
 test: $(READY) ## run the project's own tests

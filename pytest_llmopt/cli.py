@@ -17,8 +17,8 @@ from pytest_llmopt.session import Run
 
 TIMED = ("performance",)
 """Suites that are timed, and so must have the machine to themselves."""
-ON_REQUEST = ("quantization",)
-"""Suites that run only where they are named: they take longer than all others together."""
+ON_REQUEST = ("methods", "quantization")
+"""Suites that run only where they are named: they calibrate, or take longer than all others together."""
 CONTINUES = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 """Ends of a pytest session after which the next one still says something."""
 
@@ -41,7 +41,7 @@ def version() -> None:
 )
 def gate(
     context: typer.Context,
-    suite: Annotated[list[str] | None, typer.Option(help="A suite to run; without one, all but quantization.")] = None,
+    suite: Annotated[list[str] | None, typer.Option(help="A suite to run; without one, all but methods and quantization.")] = None,
     report: Annotated[Path, typer.Option(help="Where the JSON report goes.")] = Path(REPORT),
     require: Annotated[str, typer.Option(help="Requirements whose absence fails: `gpu,bitsandbytes`, or `all`.")] = "",
     workers: Annotated[

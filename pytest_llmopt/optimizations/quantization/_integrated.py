@@ -48,6 +48,10 @@ class PreQuantized(Quantizer):
         raise OptionError(msg)
 
 
+HUB_KERNELS = "kernels>=0.18.2,<0.19"
+"""What Transformers 5.23.0 takes for present of the package that fetches kernels from the hub."""
+
+
 def needs(spec: str, extra: str, *, module: str | None = None) -> Package:
     """A package, with the extra that installs it."""
     return Package(spec, module=module, install=f"pip install 'pytest-llmopt[{extra}]'")

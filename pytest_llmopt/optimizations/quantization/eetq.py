@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.requirements import Cuda, Requirement
-from pytest_llmopt.optimizations.quantization._integrated import Integrated, needs
+from pytest_llmopt.optimizations.quantization._integrated import HUB_KERNELS, Integrated, needs
 
 __all__ = ["Eetq"]
 
@@ -22,7 +22,7 @@ class Eetq(Integrated):
     def requirements(self) -> tuple[Requirement, ...]:
         """The package of kernels and a GPU, as Transformers asks."""
         return (
-            needs("kernels>=0.18.2", "eetq"),
+            needs(HUB_KERNELS, "eetq"),
             Cuda(),
         )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Cuda, Requirement
-from pytest_llmopt.optimizations.quantization._integrated import Integrated
+from pytest_llmopt.optimizations.quantization._integrated import HUB_KERNELS, Integrated, needs
 from pytest_llmopt.optimizations.quantization._unpacked import (
     ON_GRID,
     STORED,
@@ -57,7 +57,7 @@ class Fp8(Integrated):
     @property
     def requirements(self) -> tuple[Requirement, ...]:
         """A GPU of capability 8.9, as Transformers asks, whose kernels need a package too; none to unpack."""
-        return () if self.dequantize else (Cuda(capability=(8, 9)),)
+        return () if self.dequantize else (Cuda(capability=(8, 9)), needs(HUB_KERNELS, "fp8"))
 
     @property
     def accuracy_limits(self) -> AccuracyLimits:

@@ -35,10 +35,10 @@ class FpQuant(Integrated):
 
     @property
     def requirements(self) -> tuple[Requirement, ...]:
-        """Blackwell and QuTLASS, or a recent GPU to emulate it; Transformers 5.23.0 wants fp_quant 0.3.2."""
+        """Blackwell and QuTLASS, or a recent GPU to emulate it, as Transformers 5.23.0 asks."""
         return (
             *self._hardware,
-            needs("fp_quant>=0.3", "fp_quant"),
+            needs("fp_quant>=0.3.2", "fp_quant"),
         )
 
     @property
@@ -61,4 +61,4 @@ class FpQuant(Integrated):
         if self.pseudoquantization:
             return (Cuda(capability=(9, 0) if self.forward_dtype == "nvfp4" else (8, 0)),)
         how = "git clone https://github.com/IST-DASLab/qutlass && pip install --no-build-isolation ./qutlass"
-        return (Cuda(capability=(10, 0)), Package("qutlass", install=how))
+        return (Cuda(capability=(10, 0)), Package("qutlass>=0.2", install=how))

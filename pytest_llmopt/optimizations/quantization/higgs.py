@@ -41,10 +41,10 @@ class Higgs(Integrated):
 
     @property
     def requirements(self) -> tuple[Requirement, ...]:
-        """A GPU, FLUTE and the Hadamard kernel, as Transformers asks: 5.23.0 wants FLUTE 0.4.1."""
+        """A GPU, FLUTE and the Hadamard kernel, as Transformers 5.23.0 asks."""
         return (
             Cuda(),
-            needs("flute-kernel>=0.3", "higgs", module="flute"),
+            needs("flute-kernel>=0.4.1", "higgs", module="flute"),
             needs("fast_hadamard_transform", "higgs"),
         )
 

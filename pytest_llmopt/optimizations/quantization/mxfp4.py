@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_llmopt.core.optimization import AccuracyLimits
-from pytest_llmopt.optimizations.quantization._integrated import Integrated, needs
+from pytest_llmopt.optimizations.quantization._integrated import HUB_KERNELS, Integrated, needs
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.requirements import Requirement
@@ -25,7 +25,7 @@ class Mxfp4(Integrated):
         """Triton and the package of kernels, as Transformers asks; a CPU would do with both, and Triton 3.5."""
         return (
             needs("triton>=3.4", "mxfp4"),
-            needs("kernels>=0.18.2", "mxfp4"),
+            needs(HUB_KERNELS, "mxfp4"),
         )
 
     @property

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.requirements import Cuda, Requirement
-from pytest_llmopt.optimizations.quantization._integrated import Integrated, needs
+from pytest_llmopt.optimizations.quantization._integrated import HUB_KERNELS, Integrated, needs
+
+if TYPE_CHECKING:
+    from pytest_llmopt.core.optimization import LoadPlan
 
 __all__ = ["Nvfp4"]
 
@@ -18,11 +22,20 @@ class Nvfp4(Integrated):
 
     config_class: ClassVar[str] = "NVFP4Config"
 
+    def load_quantized(self, plan: LoadPlan) -> None:  # noqa: ARG002 - as the base has it
+        """Refuse: Transformers neither writes such a checkpoint nor reads one.
+
+        Raises:
+            OptionError: always.
+        """
+        msg = "Transformers does not load nvfp4 checkpoints: write quantized('nvfp4'), which quantizes while loading"
+        raise OptionError(msg)
+
     @property
     def requirements(self) -> tuple[Requirement, ...]:
         """A GPU of capability 10.0 and the package of kernels, as Transformers asks."""
         return (
-            needs("kernels>=0.18.2", "nvfp4"),
+            needs(HUB_KERNELS, "nvfp4"),
             Cuda(capability=(10, 0)),
         )
 
