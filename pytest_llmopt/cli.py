@@ -41,7 +41,7 @@ def version() -> None:
 )
 def gate(
     context: typer.Context,
-    suite: Annotated[list[str] | None, typer.Option(help="A suite to run; without one, all that calibrate nothing.")] = None,
+    suite: Annotated[list[str] | None, typer.Option(help="A suite to run; several times for several.")] = None,
     report: Annotated[Path, typer.Option(help="Where the JSON report goes.")] = Path(REPORT),
     require: Annotated[str, typer.Option(help="Requirements whose absence fails: `gpu,bitsandbytes`, or `all`.")] = "",
     workers: Annotated[
