@@ -133,12 +133,12 @@ class Session:
         return context
 
     def figures(self, variant: Variant) -> Figures:
-        """What the options of a variant amount to, and how long it took to quantize and load so far."""
+        """What the options of a variant amount to, and what it took to quantize and load so far."""
         told: dict[str, float | str] = {}
         for item in variant.optimizations:
             own = item.options.figures if isinstance(item.options, HasFigures) else {}
             told |= {name: f"{told[name]}, {value}" if name in told else value for name, value in own.items()}
-        return told | {f"{part}_s": took for part, took in self.loader.seconds.get(variant.digest, {}).items()}
+        return told | self.loader.costs.get(variant.digest, {})
 
     def keep(self, records: list[Mapping[str, Any]]) -> None:
         """Add records and write the report at once, so that an interrupted run loses nothing."""

@@ -243,12 +243,12 @@ class Engine(Protocol):
 
 
 @runtime_checkable
-class TimesLoading(Protocol):
-    """An engine that says how long its model took to come about."""
+class KnowsLoadingCosts(Protocol):
+    """An engine that says what its model took to come about."""
 
     @property
-    def loading_seconds(self) -> Mapping[str, float]:
-        """By part: `load`, and `quantize` where that was done apart and kept. What is not known is not there."""
+    def loading_costs(self) -> Mapping[str, float]:
+        """`load_s`, `load_peak_bytes`, and `quantize_s` where that was done apart. What is not known is not there."""
         ...
 
 

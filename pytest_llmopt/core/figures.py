@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol, TypeAlias, runtime_checkable
 
 Figures: TypeAlias = Mapping[str, float | str]
-"""By name, seconds with an `_s` behind it: `bits`, `group`, `load_s`, `quantize_s`. What is not known is not there."""
+"""By name and unit: `bits`, `group`, `load_s`, `load_peak_bytes`, `quantize_s`. What is not known is not there."""
 
 
 @runtime_checkable

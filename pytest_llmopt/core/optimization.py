@@ -90,8 +90,8 @@ class LoadPlan:
     """Called on the loaded model, in the order in which the optimizations were stacked."""
     measure: dict[str, Callable[[Any], float]] = field(default_factory=dict)
     """Figures to take of the loaded model when it is inspected, by name, for claims to be made about."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """What was done before loading, now or in an earlier run, and how long it took: `quantize`."""
+    costs: dict[str, float] = field(default_factory=dict)
+    """What was done before loading, now or in an earlier run, and what it took: `quantize_s`."""
     generate: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of every `generate` call."""
     per_call: list[Callable[[Any, int], dict[str, Any]]] = field(default_factory=list)

@@ -127,9 +127,11 @@ class TransformersEngine:
         return None if draft is None else dataclasses.replace(self._variant.unoptimized(), model=draft)
 
     @property
-    def loading_seconds(self) -> Mapping[str, float]:
+    def loading_costs(self) -> Mapping[str, float]:
         """Of this load, and of quantizing where a checkpoint was made for it, in this run or an earlier one."""
-        return {**self._loaded.plan.seconds, "load": self._loaded.load_s}
+        costs = {**self._loaded.plan.costs, "load_s": self._loaded.load_s}
+        peak = self._loaded.load_peak_bytes
+        return costs if peak is None else costs | {"load_peak_bytes": peak}
 
     def footprint(self) -> Footprint:
         """The bytes of its live parameters and buffers."""

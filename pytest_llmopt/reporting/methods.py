@@ -66,12 +66,12 @@ def _figure(name: str) -> Callable[[Record, Sequence[Record]], str]:
     return cell
 
 
-def _seconds(name: str) -> Callable[[Record, Sequence[Record]], str]:
+def _cost(name: str, show: Callable[[float], str]) -> Callable[[Record, Sequence[Record]], str]:
     """The least that any verdict on the variant knew of: later ones have seen more loads."""
 
     def cell(_row: Record, others: Sequence[Record]) -> str:
         known = [float(item.figures[name]) for item in others if name in item.figures]
-        return f"{min(known):.2f}" if known else MISSING
+        return show(min(known)) if known else MISSING
 
     return cell
 
@@ -101,8 +101,9 @@ COLUMNS: dict[str, Callable[[Record, Sequence[Record]], str]] = {
     "perplexity": _metric("perplexity_ratio", _number(".4f")),
     "top-1": _metric("top1_agreement", _number(".1%")),
     "flips": _metric("flip_rate", _number(".2%")),
-    "quantize s": _seconds("quantize_s"),
-    "load s": _seconds("load_s"),
+    "quantize s": _cost("quantize_s", _number(".2f")),
+    "load s": _cost("load_s", _number(".2f")),
+    "load peak": _cost("load_peak_bytes", format_bytes),
     "decode tok/s": _metric("decode_tokens_per_s", _number(".0f")),
     "verdict": _verdict,
 }

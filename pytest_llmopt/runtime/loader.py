@@ -7,7 +7,7 @@ from collections import OrderedDict
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.core.engine import TimesLoading
+from pytest_llmopt.core.engine import KnowsLoadingCosts
 from pytest_llmopt.core.errors import LlmoptError
 from pytest_llmopt.runtime import memory
 
@@ -35,7 +35,7 @@ class Loader:
         self._reopened = 0
         self.loads: list[str] = []
         """The digest of every variant that was loaded, in order; one that was evicted and came back is there twice."""
-        self.seconds: dict[str, dict[str, float]] = {}
+        self.costs: dict[str, dict[str, float]] = {}
         """By digest: what each part of loading took, the least of all its loads, since the first imports a library."""
 
     def get(self, variant: Variant, *, keep: tuple[Variant, ...] = ()) -> Engine:
@@ -72,9 +72,9 @@ class Loader:
 
     def _load(self, variant: Variant, policy: LoadPolicy) -> Engine:
         engine: Engine = self._engines.load(variant.engine).open(variant, policy)
-        if isinstance(engine, TimesLoading):
-            known = self.seconds.setdefault(variant.digest, {})
-            known |= {part: min(took, known.get(part, took)) for part, took in engine.loading_seconds.items()}
+        if isinstance(engine, KnowsLoadingCosts):
+            known = self.costs.setdefault(variant.digest, {})
+            known |= {name: min(took, known.get(name, took)) for name, took in engine.loading_costs.items()}
         return engine
 
     def _make_room(self, variant: Variant, keep: set[str]) -> None:

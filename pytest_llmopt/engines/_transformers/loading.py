@@ -11,6 +11,7 @@ from pytest_llmopt.core.errors import LlmoptError, ModelError
 from pytest_llmopt.core.loading import ZOO, LoadPolicy, locate
 from pytest_llmopt.core.optimization import LoadPlan
 from pytest_llmopt.engines._transformers.footprint import parameters_of
+from pytest_llmopt.engines._transformers.peak import PeakMemory
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.variant import Variant
@@ -30,6 +31,8 @@ class Loaded:
     threads: int
     load_s: float
     """From the call of the library's loader to a model with every optimization applied."""
+    load_peak_bytes: int | None
+    """The most memory that this took at any moment, beyond what the process held before; None if it cannot be told."""
 
     @property
     def pad_token_id(self) -> int:
@@ -55,7 +58,7 @@ def load(variant: Variant, policy: LoadPolicy) -> Loaded:
         for item in variant.optimizations:
             getattr(item.options, f"for_{variant.engine}")(plan)
         tokenizer = transformers.AutoTokenizer.from_pretrained(plan.model, **source)
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), PeakMemory(device) as peak:
             torch.manual_seed(policy.seed)
             started = time.perf_counter()
             model = transformers.AutoModelForCausalLM.from_pretrained(
@@ -78,7 +81,7 @@ def load(variant: Variant, policy: LoadPolicy) -> Loaded:
     _forget_sampling_defaults(model)
     # More threads than a small model can feed only wait for each other, and for other jobs on the machine.
     threads = policy.threads or (1 if parameters_of(model) < SMALL else policy.share)
-    return Loaded(model, tokenizer, plan, eos_token_ids, threads, load_s)
+    return Loaded(model, tokenizer, plan, eos_token_ids, threads, load_s, peak.bytes)
 
 
 def _explain(variant: Variant, error: Exception, policy: LoadPolicy) -> str:

@@ -59,7 +59,7 @@ class Kept(Quantizer):
 
         folder = prepared(plan.policy.cache.absolute() / "quantized", f"{Path(plan.model).name}-{method}", key, make)
         plan.weights = str(folder)
-        plan.seconds["quantize"] = json.loads((folder / PREPARATION).read_text(encoding="utf-8"))["seconds"]
+        plan.costs["quantize_s"] = json.loads((folder / PREPARATION).read_text(encoding="utf-8"))["seconds"]
         self.load_quantized(plan)
 
     def quantize(self, plan: LoadPlan, folder: Path) -> None:

@@ -22,7 +22,7 @@ METRICS = {
     "flip_rate": metric(0.00128),
     "decode_tokens_per_s": metric(123.4),
 }
-FIGURES = {"bits": 4, "group": 64, "quantize_s": 90.47, "load_s": 1.25}
+FIGURES = {"bits": 4, "group": 64, "quantize_s": 90.47, "load_s": 1.25, "load_peak_bytes": 3 * 1024.0**2}
 
 
 def record(status=Status.PASS, **changes):
@@ -55,6 +55,7 @@ def test_a_row_holds_every_figure():
         "flips": "0.13%",
         "quantize s": "90.47",
         "load s": "1.25",
+        "load peak": "3 MiB",
         "decode tok/s": "123",
         "verdict": "PASS",
     }

@@ -187,13 +187,13 @@ def test_an_engine_that_cannot_be_closed_does_not_keep_the_others_open(variant):
     assert machine.closed == ["a"]
 
 
-def test_of_several_loads_the_least_seconds_of_each_part_are_kept(variant):
+def test_of_several_loads_the_least_of_each_cost_is_kept(variant):
     class TimedEngine(FakeEngine):
         """The first load imports the library, the second is quick."""
 
         @property
-        def loading_seconds(self):
-            return {"load": 9.0 if len(self.machine.opened) == 1 else 0.5, "quantize": 90.0}
+        def loading_costs(self):
+            return {"load_s": 9.0 if len(self.machine.opened) == 1 else 0.5, "quantize_s": 90.0}
 
     class TimedMachine(Machine):
         def open(self, variant, policy):
@@ -205,10 +205,10 @@ def test_of_several_loads_the_least_seconds_of_each_part_are_kept(variant):
     loader = loader_on(machine)
     loader.get(variant("a"))
     loader.reopen(variant("a"))
-    assert loader.seconds == {variant("a").digest: {"load": 0.5, "quantize": 90.0}}
+    assert loader.costs == {variant("a").digest: {"load_s": 0.5, "quantize_s": 90.0}}
 
 
-def test_an_engine_that_does_not_time_its_loading_has_no_seconds(variant):
+def test_an_engine_that_does_not_watch_its_loading_has_no_costs(variant):
     loader = loader_on(Machine(room=9))
     loader.get(variant("a"))
-    assert loader.seconds == {}
+    assert loader.costs == {}
