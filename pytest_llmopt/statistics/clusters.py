@@ -108,8 +108,9 @@ class Clusters:
     def effective_size(self, confidence: float) -> float:
         """How many independent values a sample of zeros and ones is worth: its size over its design effect.
 
-        The design effect, at least 1, is the observed one averaged with the assumed one, see `cluster_proportion`;
-        the quotient of t quantiles accounts for the few degrees of freedom it was estimated with.
+        The design effect, at least 1, is the observed one or its average with the assumed one, whichever is larger,
+        see `cluster_proportion`; the quotient of t quantiles accounts for the few degrees of freedom it was estimated
+        with.
         """
         tokens, share = float(self.sizes.sum()), self.ratio
         if self.clusters == 1:
@@ -117,7 +118,7 @@ class Clusters:
         assumed = 1 + max(0.0, float((self.sizes**2).sum()) / tokens - 1) * ASSUMED_CORRELATION
         seen = min(int((self.totals > 0).sum()), int((self.totals < self.sizes).sum()))
         observed = max(1.0, self.standard_error**2 * tokens / (share * (1 - share))) if 0 < share < 1 else 1.0
-        effect = (seen * observed + ASSUMED_CLUSTERS * assumed) / (seen + ASSUMED_CLUSTERS)
+        effect = max(observed, (seen * observed + ASSUMED_CLUSTERS * assumed) / (seen + ASSUMED_CLUSTERS))
         tail = (1 + confidence) / 2
         fewer = stats.t.ppf(tail, max(tokens - 1, 1)) / stats.t.ppf(tail, max(1.0, self.equal_clusters - 1))
         return tokens / effect * float(fewer) ** 2
