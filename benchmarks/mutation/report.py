@@ -37,7 +37,17 @@ def summary(results: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
         }
         for item in mutants
     ]
-    return {"seed": seed, "judges": judges, "mutants": rows}
+    return {"seed": seed, "judges": judges, "mutants": rows, "benign": _benign(benign, names)}
+
+
+def _benign(results: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Of each benign difference, in how many runs each judge alarmed."""
+    found = []
+    for identity in dict.fromkeys(item["id"] for item in results):
+        runs = [item for item in results if item["id"] == identity]
+        alarms = {name: sum(run["judges"][name]["caught"] is not None for run in runs) for name in names}
+        found.append({"id": identity, "category": runs[0]["category"], "runs": len(runs), "alarms": alarms})
+    return found
 
 
 def markdown(results: Sequence[dict[str, Any]], seed: int) -> str:
@@ -64,6 +74,11 @@ def markdown(results: Sequence[dict[str, Any]], seed: int) -> str:
     lines += ["", f"## False alarms of our gate ({len(alarms)})", ""]
     lines += [f"- `{item['id']}`, seed {item['seed']}: {item['judges']['gate']['caught']}" for item in alarms]
     others = [name for name in names if name != "gate"]
+    lines += ["", "## Benign differences: runs that alarmed, of all", ""]
+    lines += [f"| benign | runs | {' | '.join(names)} |", "|---" * (2 + len(names)) + "|"]
+    for row in content["benign"]:
+        cells = [str(row["alarms"][name] or "") for name in names]
+        lines.append(f"| {row['id']} | {row['runs']} | {' | '.join(cells)} |")
     lines += [
         "",
         "## Kill matrix",
