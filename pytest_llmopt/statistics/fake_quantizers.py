@@ -103,11 +103,7 @@ def asymmetric(
         order: the columns in the order in which they are grouped (act-order): `[columns]`.
         span: least and greatest value of the whole tensor, which makes scale and zero point one for all.
     """
-    if span is None:
-        low = _reduced(np.minimum, values, group_size, order)
-        high = _reduced(np.maximum, values, group_size, order)
-    else:
-        low, high = np.full_like(values, span[0]), np.full_like(values, span[1])
+    low, high = _ends(values, group_size, order, span)
     top = 2**bits - 1
     low, high = np.minimum(low, 0), np.maximum(high, 0)
     scales = np.maximum((high - low) / top, LEAST_SCALE)
@@ -137,11 +133,7 @@ def affine(
         fits: how often the offset is moved to where the squared error of the codes is least, and the codes are chosen
             again; the steps keep their size (hqq, with another norm of the error).
     """
-    if span is None:
-        low = _reduced(np.minimum, values, group_size, order)
-        high = _reduced(np.maximum, values, group_size, order)
-    else:
-        low, high = np.full_like(values, span[0]), np.full_like(values, span[1])
+    low, high = _ends(values, group_size, order, span)
     top = 2**bits - 1
     scales = np.maximum((high - low) / top, LEAST_SCALE)
     steps = np.rint((values - low) / scales) * scales
@@ -190,6 +182,15 @@ def sqnr_db(values: FloatArray, approximations: FloatArray, noise: float = 0.0) 
     if error == 0:
         return math.inf
     return 10 * math.log10(signal / error) if signal > 0 else -math.inf if signal == 0 else math.nan
+
+
+def _ends(
+    values: FloatArray, group_size: int, order: IntArray | None, span: tuple[float, float] | None
+) -> tuple[FloatArray, FloatArray]:
+    """The least and greatest value of each one's group, or those given for the whole tensor: `[rows, columns]` each."""
+    if span is not None:
+        return np.full_like(values, span[0]), np.full_like(values, span[1])
+    return _reduced(np.minimum, values, group_size, order), _reduced(np.maximum, values, group_size, order)
 
 
 def _reduced(reduce: np.ufunc, values: FloatArray, group_size: int, order: IntArray | None) -> FloatArray:

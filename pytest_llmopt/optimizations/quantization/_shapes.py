@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_llmopt.core.errors import OptionError
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.optimization import LoadPlan
+
+
+def share_a_scale(group_size: int) -> int | Literal["channel"]:
+    """Inputs that share a scale, as a weight format says it; -1 stands for one scale to each output channel."""
+    return "channel" if group_size < 0 else group_size
+
+
+def bytes_beside_codes(group_size: int, per_group: float) -> float:
+    """Bytes of each weight for the scale and zero point of its group; one to a whole row counts as nothing."""
+    return 0.0 if group_size < 0 else per_group / group_size
 
 
 def linear_shapes(plan: LoadPlan) -> dict[str, tuple[int, int]]:

@@ -11,7 +11,7 @@ from pytest_llmopt.core.requirements import Package, Requirement
 from pytest_llmopt.core.weight_format import WeightFormat
 from pytest_llmopt.optimizations.quantization._calibrated import Calibrated
 from pytest_llmopt.optimizations.quantization._claims import weight_claims
-from pytest_llmopt.optimizations.quantization._shapes import refuse_groups
+from pytest_llmopt.optimizations.quantization._shapes import bytes_beside_codes, refuse_groups, share_a_scale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,10 +88,7 @@ class AutoRound(Calibrated):
     @property
     def bytes_per_weight(self) -> float:
         """The code, and for each group a scale in 16 bits and a zero point."""
-        return self._bytes(per_group=2 + self.bits / 8)
-
-    def _bytes(self, per_group: float) -> float:
-        return self.bits / 8 + (0 if self.group_size < 0 else per_group / self.group_size)
+        return self.bits / 8 + bytes_beside_codes(self.group_size, 2 + self.bits / 8)
 
     @property
     def weight_format(self) -> WeightFormat:
@@ -99,7 +96,7 @@ class AutoRound(Calibrated):
         return WeightFormat(
             self.bits,
             "symmetric" if self.symmetric else "asymmetric",
-            group_size="channel" if self.group_size < 0 else self.group_size,
+            group_size=share_a_scale(self.group_size),
             calibrated=self.iters > 0,
             computes_in="bfloat16",
         )

@@ -12,7 +12,7 @@ from pytest_llmopt.optimizations.quantization._calibrated import Calibrated
 from pytest_llmopt.optimizations.quantization._claims import weight_claims
 from pytest_llmopt.optimizations.quantization._kernels import Kernel, dispatch_claim, dispatched, needs_cuda
 from pytest_llmopt.optimizations.quantization._quiet import elsewhere
-from pytest_llmopt.optimizations.quantization._shapes import refuse_groups
+from pytest_llmopt.optimizations.quantization._shapes import bytes_beside_codes, refuse_groups
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,15 +90,13 @@ class Awq(Calibrated):
     @property
     def bytes_per_weight(self) -> float:
         """The code, and for each group a scale in 16 bits and a zero point: in the checkpoint and on CUDA kernels."""
-        return self._bytes(per_group=2.5)
-
-    def _bytes(self, per_group: float) -> float:
-        return self.bits / 8 + (0 if self.group_size < 0 else per_group / self.group_size)
+        return self.bits / 8 + bytes_beside_codes(self.group_size, 2.5)
 
     def claims(self, use: Use) -> Sequence[Claim]:
         """Packed as the kernel does that runs it, and that kernel is the one asked for."""
         held = 8 if dispatched(use) == "TorchAtenAwqLinear" else 2.5
-        return [*weight_claims(use, self._bytes(held)), dispatch_claim(use, self.backend, CHOSEN)]
+        promised = self.bits / 8 + bytes_beside_codes(self.group_size, held)
+        return [*weight_claims(use, promised), dispatch_claim(use, self.backend, CHOSEN)]
 
     @classmethod
     def described_by(cls, config: Mapping[str, Any], **options: Any) -> Self:

@@ -13,7 +13,7 @@ from pytest_llmopt.optimizations.quantization._calibrated import Calibrated
 from pytest_llmopt.optimizations.quantization._claims import weight_claims
 from pytest_llmopt.optimizations.quantization._kernels import Kernel, dispatch_claim, dispatched, needs_cuda
 from pytest_llmopt.optimizations.quantization._quiet import elsewhere
-from pytest_llmopt.optimizations.quantization._shapes import refuse_groups
+from pytest_llmopt.optimizations.quantization._shapes import bytes_beside_codes, refuse_groups, share_a_scale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,10 +87,7 @@ class Gptq(Calibrated):
     @property
     def bytes_per_weight(self) -> float:
         """The code, and for each group a scale in 16 bits and a zero point: in the checkpoint and on CUDA kernels."""
-        return self._bytes(per_group=2 + self.bits / 8)
-
-    def _bytes(self, per_group: float) -> float:
-        return self.bits / 8 + (0 if self.group_size < 0 else per_group / self.group_size)
+        return self.bits / 8 + bytes_beside_codes(self.group_size, 2 + self.bits / 8)
 
     @property
     def weight_format(self) -> WeightFormat:
@@ -98,7 +95,7 @@ class Gptq(Calibrated):
         return WeightFormat(
             self.bits,
             "symmetric" if self.symmetric else "asymmetric",
-            group_size="channel" if self.group_size < 0 else self.group_size,
+            group_size=share_a_scale(self.group_size),
             act_order=self.desc_act,
             calibrated=True,
             computes_in="bfloat16",
@@ -109,7 +106,8 @@ class Gptq(Calibrated):
         # PyTorch's own int4 kernel on a CPU keeps scales and zeros in 16 bits, and again side by side.
         held = 8 if dispatched(use) == "TorchAtenLinear" else 2 + self.bits / 8
         # Each input column has its group's number, int32, and on PyTorch's kernels its place beside it, up to int64.
-        packed = weight_claims(use, self._bytes(held), bytes_per_column=12)
+        promised = self.bits / 8 + bytes_beside_codes(self.group_size, held)
+        packed = weight_claims(use, promised, bytes_per_column=12)
         return [*packed, dispatch_claim(use, self.backend, KERNELS)]
 
     @classmethod

@@ -11,7 +11,7 @@ from pytest_llmopt.core.requirements import Cuda, Package, Requirement
 from pytest_llmopt.core.weight_format import WeightFormat
 from pytest_llmopt.optimizations.quantization._quantizer import Quantizer, refuse_saving
 from pytest_llmopt.optimizations.quantization._rounding import rounding_limits
-from pytest_llmopt.optimizations.quantization._shapes import refuse_groups
+from pytest_llmopt.optimizations.quantization._shapes import bytes_beside_codes, refuse_groups, share_a_scale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +75,7 @@ class Hqq(Quantizer):
     @property
     def scale_bytes_per_weight(self) -> float:
         """Both in the model's dtype."""
-        return 0.0 if self.group_size < 0 else 4 / self.group_size
+        return bytes_beside_codes(self.group_size, 4)
 
     @property
     def weight_format(self) -> WeightFormat | None:
@@ -85,7 +85,7 @@ class Hqq(Quantizer):
         """
         if self.axis == 0:
             return None
-        return WeightFormat(self.bits, "fitted", group_size="channel" if self.group_size < 0 else self.group_size)
+        return WeightFormat(self.bits, "fitted", group_size=share_a_scale(self.group_size))
 
     @classmethod
     def described_by(cls, config: Mapping[str, Any], **options: Any) -> Self:
