@@ -32,7 +32,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 gate: $(READY) ## run the shipped suites against the zoo on this machine and print the verdicts
-	$(BIN)/llmopt gate --workers 2 --suite equivalence --suite accuracy --suite methods --suite performance
+	$(BIN)/llmopt gate --workers 2 --suite equivalence --suite accuracy --suite methods --suite checkpoints --suite performance
 
 quantization: $(READY) ## run every quantization method that this machine can, and print the table of them (MODEL=tiny-llama)
 	$(BIN)/llmopt gate --suite quantization --workers 2 $(MODEL)

@@ -17,8 +17,9 @@ from pytest_llmopt.session import Run
 
 TIMED = ("performance",)
 """Suites that are timed, and so must have the machine to themselves."""
-ON_REQUEST = ("methods", "quantization")
-"""Suites that run only where they are named: they calibrate, or take longer than all others together."""
+ON_REQUEST = ("checkpoints", "methods", "quantization")
+"""Suites that run only where they are named: they need what not every model has beside it, or they calibrate, or take
+longer than all others together."""
 CONTINUES = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 """Ends of a pytest session after which the next one still says something."""
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CONFIGURED = f"{QUANTIZATION}.configured"
 """The quantizer that reads what it is from a checkpoint or a config."""
+MODEL = "{model}"
+"""Stands for the model under test in a name: the checkpoint, adapter or draft beside it."""
 ORDER = (QUANTIZATION, "kernels", "decoding")
 """Families in the order in which they are applied; one that is not named goes with the kernels."""
 
@@ -91,7 +93,7 @@ def compare(marks: Marks, model: str, settings: Settings, optimizations: Registr
     """
     engine = str(settings.get("engine", marks.first_argument("engine")))
     plain = Variant(model, (), settings.get("dtype"), settings.get("device"), engine)
-    candidate = dataclasses.replace(plain, optimizations=_applied(marks.optimizations, optimizations))
+    candidate = dataclasses.replace(plain, optimizations=_applied(marks.optimizations, model, optimizations))
     against = marks.closest("against")
     reference = plain if against is None else _reference(against, plain, optimizations)
     for variant in (candidate, reference):
@@ -159,16 +161,24 @@ def _reference(mark: pytest.Mark, plain: Variant, optimizations: Registry) -> Va
             msg = f"against takes optimizations such as llmopt.attention('eager'), got {argument!r}"
             raise OptionError(msg)
         inner.append(argument.mark)
-    return dataclasses.replace(plain, optimizations=_applied(inner, optimizations), **mark.kwargs)
+    model = str(mark.kwargs.get("model", plain.model))
+    return dataclasses.replace(plain, optimizations=_applied(inner, model, optimizations), **mark.kwargs)
 
 
-def _applied(marks: Iterable[pytest.Mark], optimizations: Registry) -> tuple[Applied, ...]:
+def _applied(marks: Iterable[pytest.Mark], model: str, optimizations: Registry) -> tuple[Applied, ...]:
     """The optimizations of some markers, quantizers first: a model is quantized before it is compiled."""
     applied = []
     for mark in marks:
-        name, args, options = _name_and_arguments(mark, optimizations)
+        name, given, named = _name_and_arguments(mark, optimizations)
+        args = tuple(_of_model(value, model) for value in given)
+        options = {key: _of_model(value, model) for key, value in named.items()}
         applied.append(Applied(name, build(optimizations.load(name), name, args, options)))
     return tuple(sorted(applied, key=lambda item: (ORDER.index(item.family) if item.family in ORDER else 1, item.name)))
+
+
+def _of_model(value: Any, model: str) -> Any:
+    """An argument of a marker, with the model under test where it says `{model}`."""
+    return value.replace(MODEL, model.rstrip("/")) if isinstance(value, str) else value
 
 
 def _name_and_arguments(mark: pytest.Mark, optimizations: Registry) -> tuple[str, tuple[Any, ...], Mapping[str, Any]]:

@@ -23,7 +23,7 @@ from pytest_llmopt.core.errors import LlmoptError
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.divergence import kl_divergence
-from pytest_llmopt.statistics.drift import FALSE_ALARM, DriftTests, drift_tests
+from pytest_llmopt.statistics.drift import FALSE_ALARM, TESTS, DriftTests, drift_tests, worst_position
 from pytest_llmopt.statistics.intervals import cluster_mean
 from pytest_llmopt.statistics.noise import tie_margin, times_floor
 
@@ -130,8 +130,11 @@ def _judge(
 ) -> Verdict:
     observed = run.observed
     positions = sum(len(item.kl) for item in observed)
-    engines = [] if benign is None or _settled(observed, limits) else benign.copies(reference)
-    copies = _floor_kl(engines, observed, floor.mean_kl) if engines and floor is not None else []
+    if floor is not None and _beyond_doubt(observed, floor, limits, false_alarm):
+        copies = [np.full(len(item.kl), floor.mean_kl) for item in observed]
+    else:
+        engines = [] if benign is None or _settled(observed, limits) else benign.copies(reference)
+        copies = _floor_kl(engines, observed, floor.mean_kl) if engines and floor is not None else []
     tests = None if floor is None or not copies else _tests(observed, copies, floor, false_alarm)
     margin = max(limits.tie_margin, 0.0 if floor is None else tie_margin(floor.lead, positions, false_alarm))
     excess = [item.kl - own for item, own in zip(observed, copies, strict=True)] if copies else [o.kl for o in observed]
@@ -182,6 +185,17 @@ def limits_for(candidate: Engine, reference: Engine) -> Limits:
 def _settled(observed: Sequence[Observed], limits: Limits) -> bool:
     """Whether no position reaches even the limit of the mean: then no divergence can fail, whatever the copies say."""
     return all(float(item.kl.max()) <= limits.mean_kl for item in observed)
+
+
+def _beyond_doubt(observed: Sequence[Observed], floor: Floor, limits: Limits, false_alarm: float) -> bool:
+    """Whether a position exceeds both its limit and all that the floor's tail explains.
+
+    That fails whatever copies of the reference say at the same positions, so they are not loaded for it.
+    """
+    share = false_alarm / TESTS
+    worst = worst_position([np.sqrt(item.kl) for item in observed], floor.root_kl, false_alarm=share)
+    explained = floor.root_kl.bound(sum(len(item.kl) for item in observed), share) ** 2
+    return worst.alarm and not worst.value**2 - explained <= limits.worst_kl
 
 
 def _limit(practical: float, test: DriftTest | None) -> Tolerance:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 FALSE_ALARM = 1e-4
 """Probability that a benign candidate alarms in any of the tests of one check."""
 
+TESTS = 3
+"""How many there are; each may alarm with an equal share of that probability."""
+
 BENIGN_FACTOR = 1.1
 """How much noisier a benign change may be on average: permuted copies of a bf16 model stayed within 1.03."""
 
@@ -135,7 +138,7 @@ def drift_tests(
     false_alarm: float = FALSE_ALARM,
     benign_factor: float = BENIGN_FACTOR,
 ) -> DriftTests:
-    """All three tests at a third of `false_alarm` each (Bonferroni): diffuse, worst position, change along the axis.
+    """All three tests at an equal share of `false_alarm` (Bonferroni): diffuse, worst position, change along the axis.
 
     An alarm says that the candidate is above the measured floor. Whether that matters is another question, which a
     practical limit on the same figures answers; a check should want both.
@@ -157,7 +160,7 @@ def drift_tests(
         EmptySampleError: fewer than two prompts on a side, or a prompt without positions.
         PositionMismatchError: paired, and the numbers of prompts differ.
     """
-    share = false_alarm / 3
+    share = false_alarm / TESTS
     mean = mean_drift(candidate_kl, floor_kl, paired=paired, false_alarm=share, benign_factor=benign_factor)
     worst = worst_position([np.sqrt(prompt) for prompt in candidate_kl], floor_root_kl, false_alarm=share)
     change = change_point(

@@ -1,6 +1,7 @@
-"""GPTQ, AWQ and AutoRound by their own libraries: made once, loaded, judged. `suites/quantization` has all families.
+"""GPTQ, AWQ and AutoRound by their own libraries: made once, loaded, judged.
 
-Checkpoints are kept in `.llmopt/cache`, keyed by all that decides them, so that only the first run makes them.
+Checkpoints are kept in `.llmopt/cache`, keyed by all that decides them, so that only the first run makes them; those of
+GPTQ and AWQ are the ones that `make gate` judges.
 """
 
 import copy
@@ -12,7 +13,7 @@ import pytest
 from pytest_llmopt.checks.accurate import accurate
 from pytest_llmopt.checks.optimized import optimized
 from pytest_llmopt.core.errors import OptionError
-from pytest_llmopt.core.loading import LoadPolicy, fixtures_folder
+from pytest_llmopt.core.loading import ZOO, LoadPolicy, fixtures_folder
 from pytest_llmopt.core.optimization import build
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.registry import Registry
@@ -21,8 +22,9 @@ from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.core.verdict import Status
 
 CACHE = Path(__file__).parent.parent.parent / ".llmopt" / "cache"
-METHODS = {"gptq": {"num_prompts": 8}, "awq": {"num_prompts": 8}, "auto_round": {"num_prompts": 8, "iters": 10}}
+METHODS = {"gptq": {}, "awq": {}, "auto_round": {"num_prompts": 8, "iters": 10}}
 MODEL = "tiny-qwen"
+MADE = [*((model, method) for model in ZOO for method in ("gptq", "awq")), (MODEL, "auto_round")]
 # GPTQModel makes a temporary folder while loading and leaves it to the garbage collector.
 # Choosing the kernel of a checkpoint takes a config beside its own, which Transformers says it merges.
 pytestmark = [
@@ -47,9 +49,13 @@ def opened(method, model, /, cache=CACHE, **options):
     return ENGINE.open(variant(method, model, **options), LoadPolicy(threads=1, cache=cache))
 
 
+def plain(model):
+    return ENGINE.open(Variant(model, dtype="float32", device="cpu"), LoadPolicy(threads=1))
+
+
 @pytest.fixture(scope="module")
 def reference():
-    return ENGINE.open(Variant(MODEL, dtype="float32", device="cpu"), LoadPolicy(threads=1))
+    return plain(MODEL)
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +63,9 @@ def prompts():
     return PromptSet.load(fixtures_folder() / "prompts" / "default.jsonl").take(64)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_it_is_in_effect_and_accurate_within_its_stated_limits(method, reference, prompts):
-    engine = opened(method, MODEL, **METHODS[method])
+@pytest.mark.parametrize(("model", "method"), MADE)
+def test_it_is_in_effect_and_accurate_within_its_stated_limits(model, method, prompts):
+    engine, reference = opened(method, model, **METHODS[method]), plain(model)
     # AutoRound's own kernel on a CPU has 16 bits only, and its loader turns the whole model to them.
     assert engine.dtype == ("float16" if method == "auto_round" else "float32")
     assert engine.footprint().parameters == reference.footprint().parameters
@@ -67,13 +73,18 @@ def test_it_is_in_effect_and_accurate_within_its_stated_limits(method, reference
         assert verdict.status is Status.PASS, (verdict.evidence, *verdict.diagnosis)
 
 
+@pytest.mark.parametrize("model", ZOO)
+def test_a_checkpoint_of_another_day_loads_and_is_judged_by_what_its_config_says(model, prompts):
+    engine, reference = opened("configured", model, checkpoint=f"{model}-gptq"), plain(model)
+    for verdict in (optimized(engine, reference, prompts), accurate(engine, reference, prompts)):
+        assert verdict.status is Status.PASS, (verdict.evidence, *verdict.diagnosis)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_layer_that_was_left_as_it_was_is_found(method, reference, prompts):
     engine = opened(method, MODEL, **METHODS[method])
-    plain = reference._loaded.model.get_submodule("model.layers.1.mlp.up_proj")
-    engine._loaded.model.set_submodule(
-        "model.layers.1.mlp.up_proj", copy.deepcopy(plain).to(engine._loaded.model.dtype)
-    )
+    full = reference._loaded.model.get_submodule("model.layers.1.mlp.up_proj")
+    engine._loaded.model.set_submodule("model.layers.1.mlp.up_proj", copy.deepcopy(full).to(engine._loaded.model.dtype))
     verdict = optimized(engine, reference, prompts)
     assert verdict.status is Status.FAIL
     assert "model.layers.1.mlp.up_proj" in "\n".join(verdict.diagnosis)

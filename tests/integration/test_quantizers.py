@@ -117,6 +117,15 @@ def test_an_adapter_is_the_same_merged_or_not_and_a_merge_into_4_bits_is_not(pro
     assert found == {"merged": "PASS", "qlora": "PASS", "rounded": "FAIL"}
 
 
+@pytest.mark.parametrize("model", ["tiny-llama", "tiny-gemma"])
+def test_a_trained_adapter_over_4_bits_is_the_same_once_merged_at_full_width(project, records, model):
+    nf4, adapter = 'llmopt.quantized("bitsandbytes")', '"{model}-lora", dequantize=True'
+    merged = f"[{nf4}, llmopt.lora({adapter}, merged=True), llmopt.against({nf4}, llmopt.lora({adapter}))]"
+    write(project, {"qlora": merged}, "equivalent")
+    project.runpytest_inprocess("--llmopt-model", model)
+    assert [record["status"] for record in records()] == ["PASS"]
+
+
 def test_an_adapter_that_changes_nothing_is_refused(project, records, adapter):
     from pathlib import Path
 

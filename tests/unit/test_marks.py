@@ -63,6 +63,16 @@ def test_without_markers_both_sides_are_the_plain_model():
 # Optimizations
 
 
+def test_names_beside_the_model_under_test_follow_it():
+    adapter, checkpoint = llmopt.lora("{model}-lora"), llmopt.quantized(checkpoint="{model}-gptq")
+    found = comparison(checkpoint, adapter, llmopt.assisted("{model}-draft"), llmopt.against(adapter, model="other"))
+    named = {item.short_name: item.options for item in found.candidate.optimizations}
+    assert named["configured"].checkpoint == "tiny-llama-gptq"
+    assert named["lora"].adapter == "tiny-llama-lora"
+    assert named["assisted"].draft == "tiny-llama-draft"
+    assert found.reference.optimizations[0].options.adapter == "other-lora"
+
+
 def test_markers_stack_with_quantizers_first_whatever_their_order():
     stacked = [llmopt.static_cache(compile=True), llmopt.attention("eager"), llmopt.quantized("torchao")]
     names = ["quantization.torchao", "kernels.attention", "decoding.static_cache"]

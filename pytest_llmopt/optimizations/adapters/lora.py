@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.inspection import Claim
+from pytest_llmopt.core.loading import locate
 from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
 from pytest_llmopt.core.requirements import Package, Requirement
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
@@ -30,7 +31,7 @@ class Lora(Optimization):
     promise: ClassVar[Promise] = Promise.EQUIVALENT
 
     adapter: str = ""
-    """Folder or hub id of a PEFT adapter."""
+    """Folder or hub id of a PEFT adapter; `{model}` in it is the model under test."""
     merged: bool = False
     """Add it to the weights, as `merge_and_unload` does. A quantized base is rounded again, and so changes."""
     dequantize: bool = False
@@ -79,10 +80,11 @@ class Lora(Optimization):
                 msg = "dequantize=True has nothing to do: the base is not quantized by Transformers"
                 raise OptionError(msg)
             model.dequantize(model.dtype)
-        given = {} if Path(self.adapter).is_dir() else {"local_files_only": not plan.policy.download}
+        adapter = locate(self.adapter)
+        given = {} if Path(adapter).is_dir() else {"local_files_only": not plan.policy.download}
         safe = {} if plan.policy.unsafe_weights else {"use_safetensors": True}
         # PEFT puts its layers into the model that it is given; the wrapper around it is not needed.
-        adapted = PeftModel.from_pretrained(model, self.adapter, **given, **safe)
+        adapted = PeftModel.from_pretrained(model, adapter, **given, **safe)
         # Fresh adapters are zero on one side and change nothing: a comparison with one would show nothing.
         sizes = [float(part.abs().max()) for name, part in model.named_parameters() if ".lora_B." in name]
         if not sizes or max(sizes) == 0:

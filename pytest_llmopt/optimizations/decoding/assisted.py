@@ -26,7 +26,8 @@ class Assisted(Optimization):
     promise: ClassVar[Promise] = Promise.EQUIVALENT
 
     draft: str | None = None
-    """Folder or hub id of the draft; None takes `--llmopt-draft`, or the zoo model's own draft."""
+    """Folder or hub id of the draft (`{model}` in it is the model under test); None takes `--llmopt-draft`, or the zoo
+    model's own draft."""
     num_draft_tokens: int = 5
     confidence_threshold: float = 0.0
     """Stop drafting when the draft's own probability falls below it; 0 always drafts the full number."""

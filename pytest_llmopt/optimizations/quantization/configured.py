@@ -60,7 +60,8 @@ class Configured(Quantizer):
     """
 
     checkpoint: str = ""
-    """Folder or hub id of a checkpoint that is quantized already; the reference stays the model under test."""
+    """Folder or hub id of a checkpoint that is quantized already; the reference stays the model under test, which
+    `{model}` stands for: `checkpoint="{model}-AWQ"`."""
     config: Any = None
     """A quantization config of Transformers, or the dictionary of one, to quantize the model under test with."""
     method: str = ""
