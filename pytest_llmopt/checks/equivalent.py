@@ -130,6 +130,7 @@ def _judge(
 ) -> Verdict:
     observed = run.observed
     positions = sum(len(item.kl) for item in observed)
+    copies: list[FloatArray]
     if floor is not None and _beyond_doubt(observed, floor, limits, false_alarm):
         copies = [np.full(len(item.kl), floor.mean_kl) for item in observed]
     else:
