@@ -43,10 +43,17 @@ def student(values):
 
 
 def test_symmetric_prompts_give_the_t_interval_of_their_means():
-    means = np.array([-2.0, -1.0, 0.0, 1.0, 2.0]) + 7
+    means = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
     estimate = cluster_mean([np.full(4, mean) for mean in means])
-    assert (estimate.low, estimate.high) == pytest.approx(stats.t.interval(0.95, 4, 7, stats.sem(means)))
+    assert (estimate.low, estimate.high) == pytest.approx(stats.t.interval(0.95, 4, 0, stats.sem(means)))
     assert estimate.n == 5
+
+
+def test_values_that_cannot_be_negative_may_have_a_tail_that_few_prompts_do_not_show():
+    deviations = np.linspace(-2, 2, 24)
+    signed, nonnegative = (cluster_mean([np.full(4, value) for value in deviations + shift]) for shift in (0, 7))
+    assert nonnegative.low - 7 == pytest.approx(signed.low)
+    assert 1.05 < (nonnegative.high - 7) / signed.high < 1.1
 
 
 def test_long_prompts_weigh_more():
