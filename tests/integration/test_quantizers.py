@@ -17,6 +17,13 @@ WORKING = {
     "fp8_cache": 'llmopt.quantized_cache("fp8")',
     "hqq_of_another_width": 'llmopt.quantized("hqq", group_size=48)',
 }
+ONE_OF_EACH = {
+    "bitsandbytes": 'llmopt.quantized("bitsandbytes")',
+    "torchao": 'llmopt.quantized("torchao", scheme="int8_weight_only")',
+    "hqq": 'llmopt.quantized("hqq", bits=4)',
+    "quanto": 'llmopt.quantized("quanto", weights="int8")',
+    "config": 'llmopt.quantized(config={"quant_method": "quanto", "weights": "float8"})',
+}
 SWAPPED = """
 import copy
 
@@ -67,6 +74,16 @@ def test_what_is_in_effect_passes_and_what_cannot_run_says_why(project, records)
     }
     assert "compute capability >= 8.9" in found["gpu"]["reason"] or found["gpu"]["status"] == "PASS"
     assert "group_size=48 does not divide the 128 columns" in found["hqq_of_another_width"]["reason"]
+
+
+@pytest.mark.parametrize("model", ["tiny-llama", "tiny-qwen", "tiny-gemma"])
+def test_every_family_of_models_stays_within_the_stated_limits(project, records, model):
+    for library in ("hqq", "optimum.quanto"):
+        pytest.importorskip(library)
+    write(project, ONE_OF_EACH, "accurate")
+    project.runpytest_inprocess("--llmopt-model", model, "--llmopt-device", "cpu")
+    found = {name: record["status"] for name, record in by_id(records()).items()}
+    assert found == dict.fromkeys(ONE_OF_EACH, "PASS")
 
 
 def test_a_layer_that_was_left_out_is_named(project, records):

@@ -122,6 +122,17 @@ def test_a_checkpoint_says_its_own_scheme_and_a_wrong_one_is_refused(opened, tmp
         )
 
 
+def test_what_was_saved_is_loaded_and_not_quantized_again(opened, tmp_path):
+    first = opened(ZOO[0], "compressed_tensors", scheme="W4A16")
+    first.save(tmp_path)
+    again = opened(str(tmp_path), "compressed_tensors", scheme="W4A16")
+    tokens = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        assert torch.equal(first._loaded.model(tokens).logits, again._loaded.model(tokens).logits)
+    with pytest.raises(OptionError, match=r"quantized\('gguf'\) is asked for.*quant_method='compressed_tensors'"):
+        opened(str(tmp_path), "gguf", quant_type="Q4_0")
+
+
 def test_a_gguf_file_says_its_own_type(opened, tmp_path_factory):
     opened(ZOO[0], "gguf", quant_type="Q4_0")
     files = (tmp_path_factory.getbasetemp() / "cache" / "quantized").glob("tiny-llama-gguf-*/model.gguf")

@@ -15,7 +15,7 @@ from pytest_llmopt.core.errors import ModelError, OptionError
 from pytest_llmopt.core.files import write_json
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.optimizations.quantization._prepared import digest_of_files, prepared
-from pytest_llmopt.optimizations.quantization._quantizer import Quantizer
+from pytest_llmopt.optimizations.quantization._quantizer import Quantizer, plain_name
 from pytest_llmopt.optimizations.quantization._quiet import quietly, seeded
 
 if TYPE_CHECKING:
@@ -36,9 +36,19 @@ class Kept(Quantizer):
     """Distributions whose versions decide the result."""
 
     def for_transformers(self, plan: LoadPlan) -> None:
-        """Load the checkpoint of the cache, made first where it is missing."""
+        """Load the checkpoint of the cache, made first where it is missing; or the model, where it is one itself.
+
+        Raises:
+            OptionError: the model is quantized already, by another method.
+        """
         method = type(self).__module__.rpartition(".")[2]
         source = model_folder(plan).absolute()
+        if already := _quantized_by(source):
+            if already != method:
+                msg = f"quantized({method!r}) is asked for, but {plan.model} is quantized: quant_method={already!r}"
+                raise OptionError(msg)
+            self.load_quantized(plan)
+            return
         decides = {key: value for key, value in dataclasses.asdict(self).items() if key not in self.loading_options}
         key = {
             "method": method,
@@ -140,3 +150,10 @@ def model_folder(plan: LoadPlan) -> Path:
         msg = f"{folder} has no safetensors; other weights can execute code: allow them with --llmopt-unsafe-weights"
         raise ModelError(msg)
     return folder
+
+
+def _quantized_by(model: Path) -> str | None:
+    """The method of a model's folder that is quantized already, as our files are named."""
+    config = json.loads((model / "config.json").read_text(encoding="utf-8")).get("quantization_config") or {}
+    method = config.get("quant_method")
+    return None if method is None else plain_name(str(method))

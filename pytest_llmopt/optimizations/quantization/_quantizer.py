@@ -93,3 +93,8 @@ def refuse_saving(model: Any, why: str) -> None:
         raise NotImplementedError(why)
 
     model.save_pretrained = save_pretrained
+
+
+def plain_name(quant_method: str) -> str:
+    """A method as our files are named."""
+    return quant_method.rpartition(".")[2].lower().replace("-", "_")

@@ -12,7 +12,7 @@ from pytest_llmopt.core.errors import ModelError, OptionError
 from pytest_llmopt.core.loading import locate
 from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.registry import Registry
-from pytest_llmopt.optimizations.quantization._quantizer import Quantizer
+from pytest_llmopt.optimizations.quantization._quantizer import Quantizer, plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,7 +148,7 @@ class Configured(Quantizer):
 
     def _check_expected(self) -> None:
         found = str(self._content.get("quant_method", ""))
-        if self.method and _plain(found) != self.method:
+        if self.method and plain_name(found) != self.method:
             msg = f"quantized({self.method!r}) is asked for, but {self.checkpoint} says quant_method={found!r}"
             raise OptionError(msg)
         if self._known is None:
@@ -170,7 +170,7 @@ class Configured(Quantizer):
     def _known(self) -> Quantizer | None:
         """The method with the options that the config states, where there is a file for it."""
         registry = Registry("optimizations", "optimization")
-        name = f"quantization.{_plain(str(self._content.get('quant_method', '')))}"
+        name = f"quantization.{plain_name(str(self._content.get('quant_method', '')))}"
         if name not in registry.names():
             return None
         kind: type[Quantizer] = registry.load(name)
@@ -207,8 +207,3 @@ def read_config(checkpoint: str, *, download: bool = False) -> dict[str, Any]:
         msg = f"checkpoint {checkpoint!r} is not quantized: its config.json has no quantization_config"
         raise ModelError(msg)
     return found
-
-
-def _plain(quant_method: str) -> str:
-    """A method as our files are named."""
-    return quant_method.rpartition(".")[2].lower().replace("-", "_")
