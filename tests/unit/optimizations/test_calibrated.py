@@ -39,6 +39,7 @@ class Fake(Calibrated):
 def model(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
+    (folder / "config.json").write_text("{}")
     folder.joinpath("model.safetensors").write_text("weights")
     return folder
 
@@ -136,6 +137,14 @@ def test_options_prompts_text_dtype_and_model_are_in_the_key(made, model, tmp_pa
     model.joinpath("model.safetensors").write_text("other weights")
     loads.append(made(Fake()))
     assert len(set(loads)) == len(loads)
+
+
+def test_what_is_quantized_already_is_loaded_and_never_quantized_again(made, model):
+    config = {"quantization_config": {"quant_method": Fake.__module__.rpartition(".")[2].replace("_", "-")}}
+    (model / "config.json").write_text(json.dumps(config))
+    assert made(Fake()) is None
+    with pytest.raises(OptionError, match=r"quantized\('gptq'\) is asked for, but .*: quant_method='test_calibrated'"):
+        made(Gptq())
 
 
 def test_another_version_of_the_library_quantizes_again(made, monkeypatch):
