@@ -1,5 +1,7 @@
 """Real pytest runs, in a folder of their own, against the zoo."""
 
+import contextlib
+import importlib
 import json
 
 import pytest
@@ -37,6 +39,10 @@ def libraries():
     from pytest_llmopt.optimizations.quantization._calibrated import Kept
     from pytest_llmopt.optimizations.quantization._integrated import PreQuantized
 
+    # What adapters and calibrating methods import on their way; pyarrow refuses the types of `datasets` twice.
+    for library in ("datasets", "peft"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(library)
     for name in Registry("checks", "check").names():
         Registry("checks", "check").load(name)
     optimizations = Registry("optimizations", "optimization")

@@ -2,6 +2,8 @@
 
 import pytest
 
+from pytest_llmopt.core.loading import fixtures_folder
+
 pytest.importorskip("torchao")
 pytest.importorskip("bitsandbytes")
 
@@ -81,7 +83,8 @@ def test_every_family_of_models_stays_within_the_stated_limits(project, records,
     for library in ("hqq", "optimum.quanto"):
         pytest.importorskip(library)
     write(project, ONE_OF_EACH, "accurate")
-    project.runpytest_inprocess("--llmopt-model", model, "--llmopt-device", "cpu")
+    prompts = str(fixtures_folder() / "prompts" / "default.jsonl")
+    project.runpytest_inprocess("--llmopt-model", model, "--llmopt-device", "cpu", "--llmopt-prompts", prompts)
     found = {name: record["status"] for name, record in by_id(records()).items()}
     assert found == dict.fromkeys(ONE_OF_EACH, "PASS")
 
