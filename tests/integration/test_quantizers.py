@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_llmopt.core.loading import fixtures_folder
+from pytest_llmopt.core.loading import ZOO, fixtures_folder
 
 pytest.importorskip("torchao")
 pytest.importorskip("bitsandbytes")
@@ -78,7 +78,7 @@ def test_what_is_in_effect_passes_and_what_cannot_run_says_why(project, records)
     assert "group_size=48 does not divide the 128 columns" in found["hqq_of_another_width"]["reason"]
 
 
-@pytest.mark.parametrize("model", ["tiny-llama", "tiny-qwen", "tiny-gemma"])
+@pytest.mark.parametrize("model", ZOO)
 def test_every_family_of_models_stays_within_the_stated_limits(project, records, model):
     for library in ("hqq", "optimum.quanto"):
         pytest.importorskip(library)

@@ -15,7 +15,7 @@ from pytest_llmopt.core.errors import ModelError, OptionError
 from pytest_llmopt.core.files import write_json
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.optimizations.quantization._prepared import digest_of_files, prepared
-from pytest_llmopt.optimizations.quantization._quantizer import Quantizer, plain_name
+from pytest_llmopt.optimizations.quantization._quantizer import Quantizer, plain_name, stated_config
 from pytest_llmopt.optimizations.quantization._quiet import quietly, seeded
 
 if TYPE_CHECKING:
@@ -154,6 +154,5 @@ def model_folder(plan: LoadPlan) -> Path:
 
 def _quantized_by(model: Path) -> str | None:
     """The method of a model's folder that is quantized already, as our files are named."""
-    config = json.loads((model / "config.json").read_text(encoding="utf-8")).get("quantization_config") or {}
-    method = config.get("quant_method")
+    method = (stated_config(model / "config.json") or {}).get("quant_method")
     return None if method is None else plain_name(str(method))

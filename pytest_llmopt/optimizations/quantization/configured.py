@@ -12,7 +12,7 @@ from pytest_llmopt.core.errors import ModelError, OptionError
 from pytest_llmopt.core.loading import locate
 from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.registry import Registry
-from pytest_llmopt.optimizations.quantization._quantizer import Quantizer, plain_name
+from pytest_llmopt.optimizations.quantization._quantizer import Quantizer, plain_name, stated_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -198,12 +198,11 @@ def read_config(checkpoint: str, *, download: bool = False) -> dict[str, Any]:
             from huggingface_hub import hf_hub_download
 
             place = Path(hf_hub_download(checkpoint, "config.json", local_files_only=not download))
-        content = json.loads(place.read_text(encoding="utf-8"))
+        found = stated_config(place)
     except (OSError, ValueError) as error:
         msg = f"the config of checkpoint {checkpoint!r} cannot be read: {type(error).__name__}: {error}"
         raise ModelError(msg) from error
-    found = content.get("quantization_config")
-    if not isinstance(found, dict):
+    if found is None:
         msg = f"checkpoint {checkpoint!r} is not quantized: its config.json has no quantization_config"
         raise ModelError(msg)
     return found
