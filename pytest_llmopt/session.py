@@ -109,6 +109,7 @@ class Session:
                     evidence=verdict.evidence,
                     reason=_reason(verdict),
                     seed=seed,
+                    looked_at=verdict.looked_at,
                     figures=self.figures(comparison.candidate),
                 )
             )

@@ -48,6 +48,13 @@ class PositionMismatchError(LlmoptError):
     """The two sides of a comparison scored different tokens."""
 
 
+class UnsoundReferenceError(LlmoptError):
+    """A reference that nothing can be judged by: it changed, is not finite, or contradicts itself.
+
+    Never the candidate's fault: a test that meets it ends in ERROR, not in FAIL.
+    """
+
+
 class EmptySampleError(LlmoptError):
     """A statistic over nothing: missing is never zero."""
 
