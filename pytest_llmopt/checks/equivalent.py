@@ -17,7 +17,7 @@ import numpy as np
 
 from pytest_llmopt.checks._drift import Observed, classes
 from pytest_llmopt.checks._floor import SIXTEEN_BITS, Benign, Floor
-from pytest_llmopt.checks._observe import Run, decode, long_prompts, widen
+from pytest_llmopt.checks._observe import DECODE, Depth, Run, clusters, decode, ways_in, widen
 from pytest_llmopt.checks._places import Place, worst_place
 from pytest_llmopt.core.errors import LlmoptError
 from pytest_llmopt.core.prompts import PromptSet
@@ -39,6 +39,8 @@ __all__ = ["equivalent"]
 
 FEWEST_PROMPTS = 4
 """Below this no test against the noise floor: the practical limits stand alone."""
+SECOND_CALL = 0.5
+"""Of the tokens of the first call."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,17 @@ def equivalent(
     max_new_tokens: int = 48,
     num_prompts: int = 16,
     max_prompts: int = 96,
-    forced_tokens: int = 128,
+    forced_tokens: int = 24,
+    deepest: int = 4096,
+    least_positions: int = 128,
     false_alarm: float = FALSE_ALARM,
     limits: Limits | None = None,
 ) -> Verdict:
     """A verdict on whether the candidate decodes greedily as the reference would, up to ties.
 
     Looks at one greedy decode first: what is broken there fails at once. Then at a second call, at one whose texts stop
-    in their middle, at tokens forced through the decode path and at chunked prefill; then at more prompts, while the
-    interval cannot decide.
+    in their middle, and at running text of the prompts deep in the context: tokens forced one at a time, texts read in
+    pieces over the cache, and texts read without one. Then at more prompts, while the interval cannot decide.
 
     Args:
         candidate: the side that decodes.
@@ -87,7 +91,9 @@ def equivalent(
         max_new_tokens: tokens to decode after each prompt.
         num_prompts: how many prompts to begin with; doubled while the interval cannot decide.
         max_prompts: how many to use at most.
-        forced_tokens: the most tokens of long prompts that are driven through the decode path; 0 for none.
+        forced_tokens: tokens that are driven through the decode path at each of several depths; 0 for no look at depth.
+        deepest: no position beyond this one is looked at, however long the context; it costs that many tokens twice.
+        least_positions: positions decoded one at a time, below which there is no PASS but INCONCLUSIVE.
         false_alarm: the probability that rounding alone exceeds the noise floor, over all looks together.
         limits: what to tolerate beyond the floor; the default belongs to the dtype.
     """
@@ -100,19 +106,19 @@ def equivalent(
     count = min(num_prompts, last)
     looks = 2 + math.ceil(math.log2(last / count))
     floor = None if benign is None else benign.floor(reference, chosen)
-    judge = partial(_judge, candidate, reference, benign, floor, limits, false_alarm / looks, max_new_tokens)
+    judge = partial(_judge, candidate, reference, benign, floor, limits, false_alarm / looks, least_positions)
     run = decode(candidate, reference, all_prompts[:count], max_new_tokens)
     verdict = judge(run)
     if verdict.status is not Status.FAIL:
-        again, long = all_prompts[: max(1, count // 4)], long_prompts(chosen, candidate, forced_tokens)
-        run = widen(run, candidate, reference, again, max_new_tokens, long)
+        again, depth = all_prompts[: max(1, count // 4)], Depth(forced_tokens, deepest, chosen)
+        run = widen(run, candidate, reference, again, math.ceil(SECOND_CALL * max_new_tokens), depth)
         verdict = judge(run)
     while verdict.status is Status.INCONCLUSIVE and count < last:
         more = min(2 * count, last)
         run = run.grown(decode(candidate, reference, all_prompts[count:more], max_new_tokens))
         verdict, count = judge(run), more
     if verdict.status is Status.FAIL and candidate.dtype in SIXTEEN_BITS and benign is not None:
-        options = {"max_new_tokens": max_new_tokens, "forced_tokens": forced_tokens}
+        options = {"max_new_tokens": max_new_tokens, "forced_tokens": forced_tokens, "deepest": deepest}
         line = _in_float32(candidate, reference, benign, chosen.take(count), options)
         verdict = dataclasses.replace(verdict, diagnosis=(line, *verdict.diagnosis))
     return verdict
@@ -125,7 +131,7 @@ def _judge(
     floor: Floor | None,
     limits: Limits,
     false_alarm: float,
-    max_new_tokens: int,
+    least_positions: int,
     run: Run,
 ) -> Verdict:
     observed = run.observed
@@ -136,38 +142,91 @@ def _judge(
     else:
         engines = [] if benign is None or _settled(observed, limits) else benign.copies(reference)
         copies = _floor_kl(engines, observed, floor.mean_kl) if engines and floor is not None else []
-    tests = None if floor is None or not copies else _tests(observed, copies, floor, false_alarm)
-    margin = max(limits.tie_margin, 0.0 if floor is None else tie_margin(floor.lead, positions, false_alarm))
     excess = [item.kl - own for item, own in zip(observed, copies, strict=True)] if copies else [o.kl for o in observed]
-    worst_kl = float(np.max(np.concatenate(excess)))
-    worst_regret = float(np.max(np.concatenate([item.regret for item in observed])))
-    nonfinite = sum(int((~item.generation.logprobs.is_finite).sum()) for item in observed)
-    greedy = [item.generation for item in observed if not item.forced]
-    short = sum(own.finish_reason == "length" and len(own.logprobs) < max_new_tokens for own in greedy)
-    beyond = sum(own.overrun + max(0, len(own.logprobs) - max_new_tokens) for own in greedy)
-    exact = float(np.mean([item.regret.max() == 0 for item in observed if not item.forced]))
+    ways = [
+        _way(name, places, observed, excess, copies, floor, limits, false_alarm / len(ways_in(observed)))
+        for name, places in ways_in(observed).items()
+    ]
+    margin = max(limits.tie_margin, 0.0 if floor is None else tie_margin(floor.lead, positions, false_alarm))
     metrics = {
-        "max_regret": Metric(Estimate.exact(worst_regret, positions), Tolerance(at_most=margin), "nats"),
-        "mean_kl": Metric(
-            cluster_mean(excess), _limit(limits.mean_kl, None if tests is None else tests.mean), "nats/token"
-        ),
-        "worst_kl": Metric(
-            Estimate.exact(worst_kl, positions), _limit(limits.worst_kl, None if tests is None else tests.worst), "nats"
-        ),
-        **_change_metric(tests, excess, observed, limits),
-        "nonfinite": Metric(Estimate.exact(nonfinite, positions), Tolerance(at_most=0), "positions"),
-        "cut_short": Metric(Estimate.exact(short, len(greedy)), Tolerance(at_most=0), "prompts"),
-        "past_the_end": Metric(Estimate.exact(beyond, len(greedy)), Tolerance(at_most=0), "tokens"),
-        "exact_prompts": Metric(Estimate.exact(exact, len(greedy)), unit="share"),
+        "max_regret": _largest([item.regret for item in observed], Tolerance(at_most=margin)),
+        **{name: metric for way in ways for name, metric in way.metrics.items()},
+        **_counts(run, least_positions),
     }
-    drifts = [_drifts(values, tests, limits) for values in excess]
-    evidence = f"{positions:,} positions, {classes(observed, margin, drifts)}"
+    drifts = {place: _drifts(excess[place], way.tests, limits) for way in ways for place in way.places}
+    deepest = run.looked_at["deepest position"]
+    told = classes(observed, margin, [drifts[place] for place in range(len(observed))])
+    evidence = f"{positions:,} positions up to {deepest:,}, {told}"
     if floor is not None:
         drift = float(np.sqrt(np.mean(np.concatenate([item.drift for item in observed]) ** 2)))
         metrics["times_floor"] = Metric(Estimate.exact(times_floor(drift, floor.drift), positions), unit="x")
         evidence += f", drift {drift:.1e} nats = {times_floor(drift, floor.drift):.2g}x floor"
+    greedy = [item.generation for item in observed if not item.forced]
     evidence += _speculation(greedy, metrics) + _compilation(run, metrics)
-    return Verdict("equivalent", metrics, evidence, _diagnosis(candidate, observed, tests, margin))
+    if run.depth_left_out:
+        evidence += f"; depth left out: {run.depth_left_out}"
+    return Verdict("equivalent", metrics, evidence, _diagnosis(candidate, observed, ways, margin), run.looked_at)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way in, judged by itself: what is wrong on one alone must not drown in what is right on the others."""
+
+    places: Sequence[int]
+    """Of what was observed."""
+    tests: DriftTests | None
+    metrics: Mapping[str, Metric]
+
+
+def _way(
+    name: str,
+    places: Sequence[int],
+    observed: Sequence[Observed],
+    excess: Sequence[FloatArray],
+    copies: Sequence[FloatArray],
+    floor: Floor | None,
+    limits: Limits,
+    false_alarm: float,
+) -> Way:
+    chosen, beyond = [observed[place] for place in places], [excess[place] for place in places]
+    own = [copies[place] for place in places] if copies else []
+    tests = None if floor is None or not own else _tests(chosen, own, floor, false_alarm)
+    suffix = "" if name == DECODE else f".{name}"
+    metrics = {
+        "mean_kl": Metric(
+            cluster_mean(clusters(chosen, beyond)),
+            _limit(limits.mean_kl, None if tests is None else tests.mean),
+            "nats/token",
+        ),
+        "worst_kl": _largest(beyond, _limit(limits.worst_kl, None if tests is None else tests.worst)),
+        **_change_metric(tests, beyond, chosen, limits),
+    }
+    return Way(places, tests, {f"{key}{suffix}": metric for key, metric in metrics.items()})
+
+
+def _largest(values: Sequence[FloatArray], tolerance: Tolerance) -> Metric:
+    return Metric(Estimate.exact(float(np.max(np.concatenate(values))), sum(map(len, values))), tolerance, "nats")
+
+
+def _counts(run: Run, least_positions: int) -> dict[str, Metric]:
+    """Whole numbers: positions that are not finite, texts of another length, and how much was looked at."""
+    observed = run.observed
+    nonfinite = sum(int((~item.generation.logprobs.is_finite).sum()) for item in observed)
+    greedy = [item for item in observed if not item.forced]
+    exact = float(np.mean([item.regret.max() == 0 for item in greedy]))
+    decoded = run.decoded_positions
+    return {
+        "nonfinite": Metric(
+            Estimate.exact(nonfinite, sum(len(item.kl) for item in observed)), Tolerance(at_most=0), "positions"
+        ),
+        "cut_short": Metric(Estimate.exact(run.cut_short, len(greedy)), Tolerance(at_most=0), "prompts"),
+        "past_the_end": Metric(Estimate.exact(run.past_the_end, len(greedy)), Tolerance(at_most=0), "tokens"),
+        # More would only add to what was seen: too few are no failure, and no PASS.
+        "decoded": Metric(
+            Estimate(decoded, decoded, math.inf, decoded), Tolerance(at_least=least_positions), "positions"
+        ),
+        "exact_prompts": Metric(Estimate.exact(exact, len(greedy)), unit="share"),
+    }
 
 
 def _drifts(excess: FloatArray, tests: DriftTests | None, limits: Limits) -> bool:
@@ -257,7 +316,7 @@ def _compilation(run: Run, metrics: dict[str, Metric]) -> str:
     return f", {run.recompiled} recompiled when warm"
 
 
-def _diagnosis(candidate: Engine, observed: Sequence[Observed], tests: DriftTests | None, margin: float) -> list[str]:
+def _diagnosis(candidate: Engine, observed: Sequence[Observed], ways: Sequence[Way], margin: float) -> list[str]:
     """Where it begins, the first choice that is no tie, and the worst position, as text."""
     lines = [
         f"prompt {item.prompt_id} ended at its token {len(item.generation.logprobs) - 1} "
@@ -265,11 +324,12 @@ def _diagnosis(candidate: Engine, observed: Sequence[Observed], tests: DriftTest
         for item in observed
         if item.generation.overrun
     ][:1]
-    change = tests.change if tests is not None else None
-    if change is not None and change.alarm:
-        lines.append(
-            f"before position {change.position}: {change.before:.2g}x floor.  from there on: {change.after:.2g}x floor"
-        )
+    changes = [way.tests.change for way in ways if way.tests is not None and way.tests.change is not None]
+    lines += [
+        f"before position {change.position}: {change.before:.2g}x floor.  from there on: {change.after:.2g}x floor"
+        for change in changes
+        if change.alarm
+    ][:1]
     beyond = [item for item in observed if item.regret.max() > margin]
     if beyond:
         index = int(np.argmax(beyond[0].regret > margin))

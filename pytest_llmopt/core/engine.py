@@ -203,6 +203,7 @@ class Engine(Protocol):
         *,
         prefill_chunk: int | None = None,
         batch_size: int | None = None,
+        report_prompt: bool = False,
     ) -> list[Generation]:
         """Drive given tokens through the real decode path, as if each had been chosen, in the order given.
 
@@ -210,6 +211,8 @@ class Engine(Protocol):
             continuations: prompts with the tokens to emit; none of these may end the generation.
             prefill_chunk: process the prompt in pieces of that many tokens.
             batch_size: the most rows to decode together, where the engine is free to choose; None leaves it the choice.
+            report_prompt: prefill the whole continuation, and give what the prefill thinks of every token but the
+                first: many positions in few passes. The answer's prompt is then that first token.
 
         Raises:
             RequestError: a token ends the generation, or a continuation is longer than the engine has room for.

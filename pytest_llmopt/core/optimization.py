@@ -21,7 +21,9 @@ class Promise(StrEnum):
     """What an optimization claims to keep, and so which checks it gets."""
 
     EQUIVALENT = "equivalent"
-    """The same function by other arithmetic: caches, compilation, attention kernels, greedy speculation."""
+    """The same function by other arithmetic: caches, compilation, attention kernels. Tokens are drawn as before."""
+    LOSSLESS = "lossless"
+    """The same function, and tokens drawn by other means from the same distribution: speculation, other samplers."""
     ACCURATE = "accurate"
     """Close to the original, at a stated price: quantized weights, activations, caches."""
 

@@ -14,6 +14,7 @@ from pytest_llmopt.engines._transformers import (
     inspection,
     loading,
     poison,
+    prefill,
     probing,
     repeated,
     scoring,
@@ -109,6 +110,7 @@ class TransformersEngine:
         *,
         prefill_chunk: int | None = None,
         batch_size: int | None = None,
+        report_prompt: bool = False,
     ) -> list[Generation]:
         """Drive given tokens through `generate`, so through the cache, graph and drafts of the variant."""
         self._claim_threads()
@@ -116,6 +118,8 @@ class TransformersEngine:
         new_tokens = max((len(item.token_ids) for item in continuations), default=0)
         self._longest_request = max(self._longest_request, prompt_tokens + new_tokens)
         with self._counting_graphs():
+            if report_prompt:
+                return prefill.read(self._loaded, continuations, prefill_chunk, self.max_length, DEFAULT_TOP_K)
             return generation.force(
                 self._loaded, continuations, prefill_chunk, batch_size, self.max_length, DEFAULT_TOP_K
             )

@@ -23,7 +23,7 @@ __all__ = ["Assisted"]
 class Assisted(Optimization):
     """Speculative decoding with a draft model that shares the target's vocabulary."""
 
-    promise: ClassVar[Promise] = Promise.EQUIVALENT
+    promise: ClassVar[Promise] = Promise.LOSSLESS
 
     draft: str | None = None
     """Folder or hub id of the draft (`{model}` in it is the model under test); None takes `--llmopt-draft`, or the zoo
