@@ -34,10 +34,26 @@ class Observed:
     """What the reference's best token is ahead of the emitted one, in nats; zeros where tokens were given."""
 
     @classmethod
-    def of(cls, prompt_id: str, generation: Generation, reference: TopLogprobs, *, forced: bool) -> Observed:
-        """Compare both sides at every position."""
+    def of(
+        cls,
+        prompt_id: str,
+        generation: Generation,
+        reference: TopLogprobs,
+        *,
+        forced: bool,
+        choice: TopLogprobs | None = None,
+    ) -> Observed:
+        """Compare both sides at every position.
+
+        Args:
+            prompt_id: the prompt, and the way it was decoded.
+            generation: what the candidate emitted.
+            reference: what the reference thinks of it.
+            forced: the tokens were given.
+            choice: what the reference's own choice would rest on, where something stands between it and the model.
+        """
         own = generation.logprobs
-        loss = np.zeros(len(own)) if forced else regret(reference)
+        loss = np.zeros(len(own)) if forced else regret(reference if choice is None else choice)
         kl, drift = kl_divergence(reference, own), logprob_difference(reference, own)
         return cls(prompt_id, generation, reference, forced, kl, drift, loss)
 

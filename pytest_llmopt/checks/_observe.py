@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from pytest_llmopt.checks._abilities import PREFILL_CHUNK as IN_PIECES
+from pytest_llmopt.checks._abilities import lacks
 from pytest_llmopt.checks._drift import Observed
+from pytest_llmopt.checks._reference import choices, require_finite_reference
 from pytest_llmopt.core.engine import Continuation, Engine, SamplingParams
 
 if TYPE_CHECKING:
@@ -87,7 +90,9 @@ def widen(
     names = [name for name, _ in long]
     forced = _force(candidate, long)
     observed += _observed(reference, [f"{name} (forced)" for name in names], forced, forced=True)
-    if recompiled is None:  # a compiled prefill would be compiled anew for every length of chunk
+    if recompiled is None and IN_PIECES not in lacks(
+        candidate
+    ):  # a compiled prefill would be compiled anew for every length of chunk
         chunked = [(name, Continuation(*_split(item))) for name, item in long]
         pieces = _force(candidate, chunked, prefill_chunk=PREFILL_CHUNK)
         observed += _observed(reference, [f"{name} (chunked prefill)" for name in names], pieces, forced=True)
@@ -114,10 +119,13 @@ def _stop(generation: Generation) -> int:
 def _observed(
     reference: Engine, names: Sequence[str], generations: Sequence[Generation], *, forced: bool
 ) -> tuple[Observed, ...]:
-    scored = reference.score([item.continuation for item in generations]) if generations else []
+    given = [item.continuation for item in generations]
+    scored = reference.score(given) if given else []
+    require_finite_reference(names, given, scored)
+    choice = scored if forced else choices(reference, given, scored)
     return tuple(
-        Observed.of(name, item, theirs, forced=forced)
-        for name, item, theirs in zip(names, generations, scored, strict=True)
+        Observed.of(name, item, theirs, forced=forced, choice=own)
+        for name, item, theirs, own in zip(names, generations, scored, choice, strict=True)
     )
 
 
