@@ -38,10 +38,26 @@ class Observed:
     """What the reference's best token is ahead of the emitted one, in nats; zeros where tokens were given."""
 
     @classmethod
-    def of(cls, prompt_id: str, generation: Generation, reference: TopLogprobs, *, path: str) -> Observed:
-        """Compare both sides at every position."""
+    def of(
+        cls,
+        prompt_id: str,
+        generation: Generation,
+        reference: TopLogprobs,
+        *,
+        path: str,
+        choice: TopLogprobs | None = None,
+    ) -> Observed:
+        """Compare both sides at every position.
+
+        Args:
+            prompt_id: the prompt, and the way it was decoded.
+            generation: what the candidate emitted.
+            reference: what the reference thinks of it.
+            path: how the tokens came to the candidate.
+            choice: what the reference's own choice would rest on, where something stands between it and the model.
+        """
         own = generation.logprobs
-        loss = regret(reference) if path == GREEDY else np.zeros(len(own))
+        loss = regret(reference if choice is None else choice) if path == GREEDY else np.zeros(len(own))
         kl, drift = kl_divergence(reference, own), logprob_difference(reference, own)
         return cls(prompt_id, generation, reference, path, kl, drift, loss)
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_llmopt.checks._abilities import PREFILL_CHUNK, lacks, lost
 from pytest_llmopt.checks._drift import GREEDY, Observed
+from pytest_llmopt.checks._reference import choices, require_finite_reference
 from pytest_llmopt.checks._texts import running_text, stretches
 from pytest_llmopt.core.engine import Continuation, Engine, Generation, SamplingParams, Timing
 
@@ -36,6 +38,7 @@ PIECE_ROWS, PIECE_LENGTH, PIECE = 7, 512, 64
 DEEP_PIECE = 512
 FORWARD_ROWS = 4
 """Of these texts, those that are read without a cache as well."""
+COMPILED_ANEW = "every further length would be compiled anew"
 
 DECODE = "decode"
 DECODED = frozenset({GREEDY, "forced"})
@@ -169,12 +172,17 @@ def widen(
     run = run.grown(_named(again, "second call")).grown(_named(stopped, "with stops"))
     left_out = ""
     if depth.forced_tokens:
-        run = run.grown(Run(_forced(candidate, reference, depth)))
-        if recompiled is None:
-            run = run.grown(Run((*_read(candidate, reference, depth), *_deep(candidate, reference, depth))))
-        else:
-            left_out = "every further length would be compiled anew"
+        run = run.grown(Run((*_forced(candidate, reference, depth), *_forward(candidate, reference, depth))))
+        left_out = COMPILED_ANEW if recompiled is not None else _no_pieces(candidate, reference)
+        if not left_out:
+            run = run.grown(Run((*_in_pieces(candidate, reference, depth), *_deep(candidate, reference, depth))))
     return dataclasses.replace(run, recompiled=recompiled, depth_left_out=left_out)
+
+
+def _no_pieces(candidate: Engine, reference: Engine) -> str:
+    """Why its architecture cannot read a text in pieces; empty where it can, or where only the candidate cannot."""
+    reason = "" if PREFILL_CHUNK in lost(candidate, reference) else lacks(candidate).get(PREFILL_CHUNK, "")
+    return f"the architecture cannot process a prompt in pieces: {reason}" if reason else ""
 
 
 def _forced(candidate: Engine, reference: Engine, depth: Depth) -> tuple[Observed, ...]:
@@ -191,19 +199,28 @@ def _forced(candidate: Engine, reference: Engine, depth: Depth) -> tuple[Observe
     return _observed(reference, names, candidate.force(given), path="forced")
 
 
-def _read(candidate: Engine, reference: Engine, depth: Depth) -> tuple[Observed, ...]:
-    """Texts read many tokens at a time over the cache, and some of them without one."""
+def _texts(candidate: Engine, reference: Engine, depth: Depth, rows: int) -> tuple[list[str], list[Continuation]]:
+    """Texts to read, with their names."""
     length = min(PIECE_LENGTH, depth.room(candidate, reference))
-    rows = stretches(depth.text(candidate, PIECE_ROWS * (length + 1)), PIECE_ROWS, length)
-    given = [Continuation(row[:1], row[1:]) for row in rows]
-    names = [f"running text {place}" for place in range(len(given))]
+    texts = stretches(depth.text(candidate, PIECE_ROWS * (length + 1)), PIECE_ROWS, length)[:rows]
+    return [f"running text {row}" for row in range(len(texts))], [Continuation(text[:1], text[1:]) for text in texts]
+
+
+def _in_pieces(candidate: Engine, reference: Engine, depth: Depth) -> tuple[Observed, ...]:
+    """Texts read many tokens at a time over the cache."""
+    names, given = _texts(candidate, reference, depth, PIECE_ROWS)
     pieces = candidate.force(given, prefill_chunk=PIECE, report_prompt=True)
-    chunked = _observed(reference, [f"{name} (in pieces of {PIECE})" for name in names], pieces, path="chunked")
+    return _observed(reference, [f"{name} (in pieces of {PIECE})" for name in names], pieces, path="chunked")
+
+
+def _forward(candidate: Engine, reference: Engine, depth: Depth) -> tuple[Observed, ...]:
+    """Texts read in one pass without a cache."""
+    names, given = _texts(candidate, reference, depth, FORWARD_ROWS)
     alone = [
         Generation(item.prompt_ids, own, "length", (), Timing(0.0, 0.0, 0))
-        for item, own in zip(given, candidate.score(given[:FORWARD_ROWS]), strict=False)
+        for item, own in zip(given, candidate.score(given), strict=True)
     ]
-    return chunked + _observed(reference, [f"{name} (without a cache)" for name in names], alone, path="forward")
+    return _observed(reference, [f"{name} (without a cache)" for name in names], alone, path="forward")
 
 
 def _deep(candidate: Engine, reference: Engine, depth: Depth) -> tuple[Observed, ...]:
@@ -244,8 +261,11 @@ def _stop(generation: Generation) -> int:
 def _observed(
     reference: Engine, names: Sequence[str], generations: Sequence[Generation], *, path: str
 ) -> tuple[Observed, ...]:
-    scored = reference.score([item.continuation for item in generations]) if generations else []
+    given = [item.continuation for item in generations]
+    scored = reference.score(given) if given else []
+    require_finite_reference(names, given, scored)
+    choice = choices(reference, given, scored) if path == GREEDY else scored
     return tuple(
-        Observed.of(name, item, theirs, path=path)
-        for name, item, theirs in zip(names, generations, scored, strict=False)
+        Observed.of(name, item, theirs, path=path, choice=own)
+        for name, item, theirs, own in zip(names, generations, scored, choice, strict=True)
     )

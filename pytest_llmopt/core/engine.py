@@ -204,18 +204,21 @@ class Engine(Protocol):
         prefill_chunk: int | None = None,
         batch_size: int | None = None,
         report_prompt: bool = False,
+        seed: int = 0,
     ) -> list[Generation]:
         """Drive given tokens through the real decode path, as if each had been chosen, in the order given.
 
         Args:
-            continuations: prompts with the tokens to emit; none of these may end the generation.
+            continuations: prompts with the tokens to emit; one that would end a text does not.
             prefill_chunk: process the prompt in pieces of that many tokens.
             batch_size: the most rows to decode together, where the engine is free to choose; None leaves it the choice.
             report_prompt: prefill the whole continuation, and give what the prefill thinks of every token but the
                 first: many positions in few passes. The answer's prompt is then that first token.
+            seed: state of all global random generators at the start; a sound engine draws from none of them.
 
         Raises:
-            RequestError: a token ends the generation, or a continuation is longer than the engine has room for.
+            RequestError: a continuation is longer than the engine has room for, or the architecture cannot process a
+                prompt in pieces.
         """
         ...
 
@@ -274,4 +277,23 @@ class Poisons(Protocol):
 
     def poisoned(self) -> AbstractContextManager[str]:
         """Inside it, unused places hold what the engine's kernels promise to ignore; gives that content in words."""
+        ...
+
+
+@runtime_checkable
+class KnowsAbilities(Protocol):
+    """An engine that says what its architecture cannot do although others can."""
+
+    @property
+    def lacks(self) -> Mapping[str, str]:
+        """By name (`left_padding`, `prefill_chunk`), the reason, in the library's words where it has any."""
+        ...
+
+
+@runtime_checkable
+class Processes(Protocol):
+    """An engine that may have something between the model and the choice of a token, as a repetition penalty."""
+
+    def processed(self, continuations: Sequence[Continuation]) -> list[TopLogprobs] | None:
+        """What the choice of each given token rests on, in the order given; None where that is the model alone."""
         ...

@@ -49,6 +49,10 @@ class CacheInUse:
     """Layers whose buffers kept their length from one decode step to the next."""
     length: int | None
     """The tokens that it was allocated for, or None where it grows."""
+    state_layers: int = 0
+    """Layers that hold a state of a fixed size instead of tokens: they neither grow nor have unused places."""
+    window: int | None = None
+    """The window of tokens, where no layer has room for more than its own: `length` is then at most that."""
     bytes_per_quantized_value: float | None = None
     """Held for each key and value that it keeps in fewer bits, scales included; None where it keeps none so."""
 
@@ -106,6 +110,8 @@ class Inspection:
     """Figures that its optimizations asked for, by name, taken after it decoded."""
     adapted_modules: int = 0
     """Layers that run with an adapter beside them."""
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    """What its architecture cannot do although others can (`left_padding`, `prefill_chunk`), with the reason."""
 
     @property
     def body(self) -> tuple[Projection, ...]:

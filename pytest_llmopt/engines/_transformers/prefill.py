@@ -14,18 +14,22 @@ from pytest_llmopt.engines._transformers import generation
 from pytest_llmopt.engines._transformers.evidence import top_logprobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_llmopt.core.engine import TokenIds
     from pytest_llmopt.engines._transformers.loading import Loaded
 
 
-def read(
-    loaded: Loaded, continuations: Sequence[Continuation], chunk: int | None, max_length: int | None, top_k: int
-) -> list[Generation]:
+def read(loaded: Loaded, continuations: Sequence[Continuation], room: generation.Room, **how: Any) -> list[Generation]:
     """Every token but the first of each continuation, as the prefill of `generate` sees it; in the order given.
 
     Only texts of one length go together, so that no row is padded and every pass is at the same place in all of them.
+
+    Args:
+        loaded: the model.
+        continuations: the texts.
+        room: what a call may ask for.
+        **how: `prefill_chunk`, `batch_size` and `seed`, as `generation.force` takes them.
 
     Raises:
         RequestError: the model gives logits of a pass's last position only.
@@ -34,22 +38,20 @@ def read(
     order = sorted(range(len(continuations)), key=lambda place: len(continuations[place]))
     for _, group in groupby(order, key=lambda place: len(continuations[place])):
         places = list(group)
-        size = generation.rows_together(loaded.plan)
+        size = generation.rows_together(loaded.plan, how.get("batch_size"))
         for start in range(0, len(places), size):
             batch = places[start : start + size]
             tokens = [continuations[place].prompt_ids + continuations[place].token_ids for place in batch]
-            done.update(zip(batch, _read(loaded, tokens, chunk, max_length, top_k), strict=True))
+            done.update(zip(batch, _read(loaded, tokens, room, how), strict=True))
     return [done[place] for place in range(len(continuations))]
 
 
-def _read(
-    loaded: Loaded, texts: Sequence[TokenIds], chunk: int | None, max_length: int | None, top_k: int
-) -> list[Generation]:
-    reader = _Reader(texts, top_k)
+def _read(loaded: Loaded, texts: Sequence[TokenIds], room: generation.Room, how: Mapping[str, Any]) -> list[Generation]:
+    reader = _Reader(texts, room.top_k)
     with reader.attached(loaded.model):
         # The last token is forced, so that all before it are prompt.
         given = [Continuation(tokens[:-1], tokens[-1:]) for tokens in texts]
-        forced = generation.force(loaded, given, chunk, None, max_length, top_k)
+        forced = generation.force(loaded, given, room, **how)
     return [
         Generation(tokens[:1], TopLogprobs.concatenate(parts), item.finish_reason, item.steps, item.timing)
         for tokens, parts, item in zip(texts, reader.parts(), forced, strict=True)
