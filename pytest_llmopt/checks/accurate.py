@@ -44,12 +44,12 @@ CONFIDENCE = 0.95
 INTERVALS = 4
 """Judged ones: KL on each path, top-1 agreement, perplexity ratio. The other metrics are counted, not estimated."""
 FEWEST_DECODED = 64
-"""Decoded positions below which the decode path has not been seen; the defaults give 768."""
+"""Decoded positions below which the decode path has not been seen; the defaults give 1,024."""
 FEWEST_OF_PROMPT = 16
 """Positions below which a prompt's mean is not judged by itself."""
-LONGEST = 2
+LONGEST = 1
 """So many of the longest prompts are scored beside the first ones, and judged each by itself: what breaks at length
-shows nowhere else. They enter no mean, as two texts of 500 tokens would be half of all positions."""
+shows nowhere else. They enter no mean, as a text of 500 tokens would be a third of all positions."""
 
 
 def accurate(
@@ -61,7 +61,7 @@ def accurate(
     top1_agreement: float | None = None,
     perplexity_ratio: float | None = None,
     max_new_tokens: int = 32,
-    num_prompts: int = 24,
+    num_prompts: int = 32,
     max_prompts: int = 192,
     outcomes: Sequence[tuple[bool, bool]] | None = None,
     accuracy_loss: float = 0.01,
@@ -79,7 +79,7 @@ def accurate(
         top1_agreement: least share of positions where both prefer the same token.
         perplexity_ratio: most perplexity of the candidate over that of the reference, on the prompts' text.
         max_new_tokens: tokens that the candidate samples after each prompt.
-        num_prompts: how many prompts to begin with; the two longest of the others are judged beside them.
+        num_prompts: how many prompts to begin with; the longest of the others is judged beside them.
         max_prompts: how many to use at most, if `num_prompts` are not more.
         outcomes: scored items of a benchmark of your own: whether the reference and the candidate got each one right.
         accuracy_loss: the share of items that the candidate may lose, net; judged where `outcomes` are given.

@@ -12,6 +12,7 @@ from pytest_llmopt.core.inspection import Claim
 from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, Optimization, Promise, one_of
 from pytest_llmopt.core.requirements import Compiler, Package, Requirement
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
+from pytest_llmopt.optimizations.decoding._cache_readings import worst_gain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,6 +36,14 @@ NEEDS: dict[str, tuple[Requirement, ...]] = {
 SLACK = 1.5
 """How far above the promised bytes a value may lie: short prompts fill their last bytes with nothing."""
 
+
+GAINS = {8: 0.01, 4: 0.03, 3: 0.04, 2: 0.15}
+"""Most by which a head's keys or values may come back scaled, by bits; nothing is claimed of 1 bit, which scales them
+by half. Honest caches of the zoo: 0.0002 in 8 bits, 0.005 in 4, 0.008 in 3, 0.06 in 2. A scale that is wrong by a tenth
+moves the output by no more than honest 4-bit rounding does (0.002 nats), so that no check of the output could tell."""
+GAINS_FP8 = 0.02
+"""Honest: 0.003."""
+GAIN = "cache_gain"
 
 WORST_PROMPT_FACTOR = 10.0
 """Of honest caches on the zoo the worst prompt's mean KL was up to 9.1 times that of all: it is the values of a text
@@ -138,6 +147,21 @@ class QuantizedCache(Optimization):
                 ),
                 "too good: it differs from the reference by no more than rounding, as an unquantized cache does",
             ),
+            *self._gain_claim(use),
+        ]
+
+    def _gain_claim(self, use: Use) -> list[Claim]:
+        """A decode step reads what prefill wrote, and not some multiple of it."""
+        limit, found = GAINS_FP8 if self.backend == "fp8" else GAINS.get(self.bits), use.inspection.measured.get(GAIN)
+        if limit is None or found is None:
+            return []
+        return [
+            Claim(
+                GAIN,
+                Metric(Estimate.exact(found), Tolerance(at_most=limit), "share"),
+                f"a decode step reads the keys or values of a head {found:.1%} larger or smaller than prefill wrote "
+                "them: look at the scales and zero points that the cache is read with",
+            )
         ]
 
     def for_transformers(self, plan: LoadPlan) -> None:
@@ -148,6 +172,7 @@ class QuantizedCache(Optimization):
         config = {"backend": self.backend, **given}
         plan.set("generate", "cache_implementation", "quantized", by="quantized_cache")
         plan.set("generate", "cache_config", config, by="quantized_cache")
+        plan.measure[GAIN] = lambda model: worst_gain(model, plan.generate)
         plan.after_load.append(lambda model: self._check(model, config))
 
     def _check(self, model: Any, config: dict[str, Any]) -> None:
