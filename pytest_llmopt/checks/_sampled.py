@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.logprobs import BoolArray, FloatArray, IntArray
     from pytest_llmopt.core.prompts import Prompt
 
+ROUNDING_KL = 2e-4
+"""Mean KL divergence at temperature 1 that 16-bit rounding alone explains, in nats per token."""
+
 ACCEPTANCE_SHARE = 0.25
 """Of the wealth that is bet on too many acceptances; the rest is bet on the tokens."""
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from pytest_llmopt.checks._draft import open_draft
 from pytest_llmopt.checks._floor import SIXTEEN_BITS
-from pytest_llmopt.checks._sampled import Rates, Sample
+from pytest_llmopt.checks._sampled import ROUNDING_KL, Rates, Sample
 from pytest_llmopt.checks._sampling_causes import explain, explain_slow
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.errors import OptionError
@@ -30,9 +30,6 @@ __all__ = ["lossless"]
 
 FIRST_PROMPTS = 4
 """Sampled in the first round; every later round doubles what there is."""
-
-ROUNDING_KL = 2e-4
-"""Mean KL divergence at temperature 1 that 16-bit rounding alone explains, in nats per token."""
 
 LARGEST_REPORTED_KL = 1e-4
 """Mean KL divergence of the logits that a candidate reports, beyond which they are not the ones it should draw from."""

@@ -76,7 +76,8 @@ def edge_evidence(
         excess_acceptance(1 - late_share, ~late),
         excess_acceptance(slip, outside),
     ]
-    won = np.logaddexp.reduce(bets, axis=0) - np.log(len(bets))
+    with np.errstate(invalid="ignore"):  # NaN is carried along
+        won = np.logaddexp.reduce(bets, axis=0) - np.log(len(bets))
     path = np.concatenate([[0.0], won])[np.cumsum(tied)]
     return EdgeEvidence(path, int(tied.sum()), int(drawn.sum()), float(share.sum()), int(outside.sum()))
 
