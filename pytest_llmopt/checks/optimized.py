@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_llmopt.checks._acceptance import FALSE_ALARM, sampled_acceptance
 from pytest_llmopt.checks._draft import open_draft
+from pytest_llmopt.checks._floor import SIXTEEN_BITS
 from pytest_llmopt.checks._limits import shape_limits
 from pytest_llmopt.checks._module_claims import module_claims
+from pytest_llmopt.checks._sampled import ROUNDING_KL, Rates
 from pytest_llmopt.checks._work import work_claims
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.inspection import Claims, Use
@@ -35,7 +38,13 @@ UNKNOWN = Metric(Estimate(0.5, 0.0, 1.0, 0), Tolerance(at_least=1), "share")
 
 
 def optimized(
-    candidate: Engine, reference: Engine, prompts: object, *, num_prompts: int = 3, max_new_tokens: int = 16
+    candidate: Engine,
+    reference: Engine,
+    prompts: object,
+    *,
+    num_prompts: int = 3,
+    max_new_tokens: int = 16,
+    seed: int = 0,
 ) -> Verdict:
     """A verdict on whether every optimization of the candidate is really in effect, by what each says of itself.
 
@@ -48,8 +57,9 @@ def optimized(
         prompts: texts, token ids or a prompt set; the end of the first `num_prompts` is used.
         num_prompts: how many prompts to use.
         max_new_tokens: tokens to decode after each of them.
+        seed: of the sampling, where there is a draft model.
     """
-    use = _observe(candidate, reference, PromptSet.of(prompts).take(num_prompts), max_new_tokens)
+    use = _observe(candidate, reference, PromptSet.of(prompts).take(num_prompts), max_new_tokens, seed)
     metrics: dict[str, Metric] = {}
     silent = []
     claims: list[tuple[str, Claim]] = []
@@ -67,7 +77,7 @@ def optimized(
     return Verdict("optimized", metrics, _evidence(metrics, silent), _diagnosis(use, untrue, silent))
 
 
-def _observe(candidate: Engine, reference: Engine, prompts: PromptSet, max_new_tokens: int) -> Use:
+def _observe(candidate: Engine, reference: Engine, prompts: PromptSet, max_new_tokens: int, seed: int) -> Use:
     limit = candidate.max_length
     room = CONTEXT_TOKENS if limit is None else max(1, min(CONTEXT_TOKENS, (limit - max_new_tokens) // 2))
     contexts = [prompt.encode(candidate)[-room:] for prompt in prompts]
@@ -82,18 +92,23 @@ def _observe(candidate: Engine, reference: Engine, prompts: PromptSet, max_new_t
     drift = [np.abs(logprob_difference(theirs, own.logprobs)) for theirs, own in zip(scored, generations, strict=True)]
     draft = open_draft(candidate)
     divergences = [kl_divergence(theirs, own.logprobs) for theirs, own in zip(scored, generations, strict=True)]
+    recompilations = candidate.compilations() - compiled
+    rates = Rates(
+        FALSE_ALARM, ROUNDING_KL if candidate.dtype in SIXTEEN_BITS else 0.0, shape_limits(candidate).tie_margin
+    )
     return Use(
         inspection=candidate.inspect(),
         reference=reference.inspect(),
         generations=generations,
         compilations=compiled,
-        recompilations=candidate.compilations() - compiled,
+        recompilations=recompilations,
         divergence=np.concatenate(divergences),
         dtype=candidate.dtype,
         work=work,
         draft=None if draft is None else draft.score(emitted),
         # The lead of one token over another moves by as much as both of them do.
-        tie_margin=float(np.fmax(shape_limits(candidate).tie_margin, 2 * np.concatenate(drift).max())),
+        tie_margin=float(np.fmax(rates.tie_margin, 2 * np.concatenate(drift).max())),
+        sampled=sampled_acceptance(candidate, reference, draft, contexts, rates, seed),
     )
 
 

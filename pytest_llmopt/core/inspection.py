@@ -119,6 +119,22 @@ class Inspection:
         return tuple(item for item in self.projections if not item.is_head)
 
 
+@dataclass(frozen=True)
+class SampledAcceptance:
+    """How often sampled speculation accepted what its draft model proposed, against what the two share."""
+
+    proposals: int
+    """Those that verification reached."""
+    observed: float
+    """The share of them that was accepted."""
+    expected: float
+    """The share that lossless verification accepts: the mean of the sum over tokens of min(p, q)."""
+    lost: float
+    """Evidence that fewer are accepted than that, in nats."""
+    limit: float
+    """What a sound verification ever exceeds with the stated probability of a false alarm, in nats."""
+
+
 @dataclass(frozen=True, eq=False)
 class Use:
     """Everything that was seen of a candidate at work, for its optimizations to make claims about."""
@@ -141,6 +157,8 @@ class Use:
     None where there is no draft model or nothing can open it."""
     tie_margin: float = 0.0
     """By how many nats rounding may move one token's log-probability against another's."""
+    sampled: SampledAcceptance | None = None
+    """Of some tokens sampled at temperature 1; None where there is no draft model or nothing can open it."""
 
     @property
     def drafted_tokens(self) -> int:

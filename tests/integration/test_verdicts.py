@@ -109,7 +109,8 @@ def test_accuracy_tells_rounding_from_a_shifted_zero_point(project, records):
     assert by_variant["rounded(bits=8)"]["status"] == "PASS"
     failed = by_variant["rounded(bits=4, shifted=True)"]
     assert failed["status"] == "FAIL"
-    assert failed["metrics"]["kl_divergence"]["low"] > failed["metrics"]["kl_divergence"]["limit"]
+    for path in ("kl_prefill", "kl_decode"):
+        assert failed["metrics"][path]["low"] > failed["metrics"][path]["limit"]
     assert failed["metrics"]["perplexity_ratio"]["low"] > 2, "a worse model has the larger perplexity"
 
 
@@ -123,7 +124,7 @@ def test_a_limit_of_ones_own_overrides_the_stated_one(project):
     """)
     result = project.runpytest_inprocess("--llmopt-model", "tiny-qwen")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*kl_divergence*at most 1e-09 nats/token: FAIL"])
+    result.stdout.fnmatch_lines(["*kl_worst_prompt*at most 5e-09 nats/token: FAIL"])
 
 
 def test_an_inconclusive_verdict_fails_unless_the_ini_says_warn(project, records):
@@ -134,7 +135,7 @@ def test_an_inconclusive_verdict_fails_unless_the_ini_says_warn(project, records
         def test_it(candidate, reference, prompts):
             measured = llmopt.assert_accurate(
                 candidate, reference, prompts, kl_divergence=9, top1_agreement=0.01, perplexity_ratio=9)
-            limit = measured.metrics["kl_divergence"].estimate.point
+            limit = measured.metrics["kl_prefill"].estimate.point
             llmopt.assert_accurate(
                 candidate, reference, prompts, kl_divergence=limit, top1_agreement=0.01, perplexity_ratio=9)
     """)
