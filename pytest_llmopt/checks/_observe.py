@@ -59,7 +59,8 @@ def decode(
     encoded = [prompt.encode(candidate) for prompt in prompts]
     sampling = SamplingParams(max_new_tokens=max_new_tokens, stop_token_ids=stop_token_ids)
     generations = candidate.generate(encoded, sampling)
-    return Run(_observed(reference, [prompt.id for prompt in prompts], generations, forced=False))
+    names = [prompt.id for prompt in prompts]
+    return Run(_observed(reference, names, generations, forced=False, stop_token_ids=stop_token_ids))
 
 
 def widen(
@@ -117,12 +118,17 @@ def _stop(generation: Generation) -> int:
 
 
 def _observed(
-    reference: Engine, names: Sequence[str], generations: Sequence[Generation], *, forced: bool
+    reference: Engine,
+    names: Sequence[str],
+    generations: Sequence[Generation],
+    *,
+    forced: bool,
+    stop_token_ids: TokenIds = (),
 ) -> tuple[Observed, ...]:
     given = [item.continuation for item in generations]
     scored = reference.score(given) if given else []
     require_finite_reference(names, given, scored)
-    choice = scored if forced else choices(reference, given, scored)
+    choice = scored if forced else choices(reference, given, scored, stop_token_ids)
     return tuple(
         Observed.of(name, item, theirs, forced=forced, choice=own)
         for name, item, theirs, own in zip(names, generations, scored, choice, strict=True)
