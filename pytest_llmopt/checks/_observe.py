@@ -138,8 +138,9 @@ def decode(
     sampling = SamplingParams(max_new_tokens=max_new_tokens, stop_token_ids=stop_token_ids)
     generations = candidate.generate(encoded, sampling)
     lengths = [len(own.logprobs) for own in generations]
+    names = [prompt.id for prompt in prompts]
     return Run(
-        _observed(reference, [prompt.id for prompt in prompts], generations, path=GREEDY),
+        _observed(reference, names, generations, path=GREEDY, stop_token_ids=stop_token_ids),
         cut_short=sum(
             own.finish_reason == "length" and length < max_new_tokens
             for own, length in zip(generations, lengths, strict=True)
@@ -259,12 +260,17 @@ def _stop(generation: Generation) -> int:
 
 
 def _observed(
-    reference: Engine, names: Sequence[str], generations: Sequence[Generation], *, path: str
+    reference: Engine,
+    names: Sequence[str],
+    generations: Sequence[Generation],
+    *,
+    path: str,
+    stop_token_ids: TokenIds = (),
 ) -> tuple[Observed, ...]:
     given = [item.continuation for item in generations]
     scored = reference.score(given) if given else []
     require_finite_reference(names, given, scored)
-    choice = choices(reference, given, scored) if path == GREEDY else scored
+    choice = choices(reference, given, scored, stop_token_ids) if path == GREEDY else scored
     return tuple(
         Observed.of(name, item, theirs, path=path, choice=own)
         for name, item, theirs, own in zip(names, generations, scored, choice, strict=True)

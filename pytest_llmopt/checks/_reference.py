@@ -12,7 +12,7 @@ from pytest_llmopt.core.errors import UnsoundReferenceError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmopt.core.engine import Continuation, Engine
+    from pytest_llmopt.core.engine import Continuation, Engine, TokenIds
     from pytest_llmopt.core.logprobs import TopLogprobs
 
 
@@ -44,11 +44,13 @@ def require_finite_reference(
     raise UnsoundReferenceError(msg)
 
 
-def choices(reference: Engine, given: Sequence[Continuation], scored: Sequence[TopLogprobs]) -> Sequence[TopLogprobs]:
+def choices(
+    reference: Engine, given: Sequence[Continuation], scored: Sequence[TopLogprobs], stop_token_ids: TokenIds = ()
+) -> Sequence[TopLogprobs]:
     """What the reference's choice of each token rests on: behind its logits processors, where it has any.
 
     A penalty that both sides have makes another token the best one; by the bare log-probabilities that would be regret.
     """
     engine = getattr(reference, "engine", reference)
-    processed = engine.processed(given) if given and isinstance(engine, Processes) else None
+    processed = engine.processed(given, stop_token_ids) if given and isinstance(engine, Processes) else None
     return scored if processed is None else processed

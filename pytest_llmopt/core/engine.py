@@ -294,6 +294,13 @@ class KnowsAbilities(Protocol):
 class Processes(Protocol):
     """An engine that may have something between the model and the choice of a token, as a repetition penalty."""
 
-    def processed(self, continuations: Sequence[Continuation]) -> list[TopLogprobs] | None:
-        """What the choice of each given token rests on, in the order given; None where that is the model alone."""
+    def processed(
+        self, continuations: Sequence[Continuation], stop_token_ids: TokenIds = ()
+    ) -> list[TopLogprobs] | None:
+        """What the choice of each given token rests on, in the order given; None where that is the model alone.
+
+        Args:
+            continuations: what was emitted, none with an end before its last token.
+            stop_token_ids: those of the request, which a processor may keep away as it does an end.
+        """
         ...

@@ -146,14 +146,16 @@ class TransformersEngine:
         how = {"prefill_chunk": prefill_chunk, "batch_size": batch_size, "seed": seed}
         return self._force(continuations, report_prompt=report_prompt, **how)
 
-    def processed(self, continuations: Sequence[Continuation]) -> list[TopLogprobs] | None:
+    def processed(
+        self, continuations: Sequence[Continuation], stop_token_ids: TokenIds = ()
+    ) -> list[TopLogprobs] | None:
         """What the choice of each token rests on: the log-probabilities behind the logits processors of the variant.
 
         Seen on the decode path, where the processors run. None where nothing stands between the model and the choice.
         """
         if not arguments.choosing(self._loaded.plan.generate):
             return None
-        return [item.logprobs for item in self._force(continuations, processed=True)]
+        return [item.logprobs for item in self._force(continuations, processed=stop_token_ids)]
 
     def _force(
         self, continuations: Sequence[Continuation], *, report_prompt: bool = False, **how: Any

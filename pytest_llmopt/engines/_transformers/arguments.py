@@ -32,8 +32,8 @@ FIXED = {
 """Arguments that it may set, to this value only."""
 LISTS = ("logits_processor", "stopping_criteria")
 """Theirs come first, ours behind them."""
-ENDS: dict[str, Any] = {"eos_token_id": None, "stop_strings": None, "max_time": None}
-"""What makes a text end that is not to end, switched off."""
+ENDS = frozenset({"stop_strings", "max_time", "stopping_criteria"})
+"""What an optimization may set to make a text end."""
 
 
 def refuse(given: Mapping[str, Any]) -> None:
@@ -61,17 +61,9 @@ def merged(
         request: what this one call is about, which counts more than either.
         forced: the tokens are given, so nothing may end the text but its length; what would is left out.
     """
-    lists = {name: [*(() if forced and name == "stopping_criteria" else theirs.get(name) or ())] for name in LISTS}
-    for name in LISTS:
-        lists[name] += ours.get(name, ())
-    ends = ENDS if forced else {}
-    return {
-        **{name: value for name, value in ours.items() if name not in LISTS},
-        **{name: value for name, value in theirs.items() if name not in LISTS},
-        **request,
-        **{name: value for name, value in ends.items() if name == "eos_token_id" or name in theirs},
-        **{name: value for name, value in lists.items() if value},
-    }
+    theirs = {name: value for name, value in theirs.items() if not (forced and name in ENDS)}
+    lists = {name: [*(theirs.get(name) or ()), *ours.get(name, ())] for name in LISTS}
+    return {**ours, **theirs, **request} | {name: value or None for name, value in lists.items()}
 
 
 def of_request(sampling: SamplingParams, eos_token_ids: frozenset[int]) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def force(
     prefill_chunk: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
-    processed: bool = False,
+    processed: TokenIds | None = None,
 ) -> list[Generation]:
     """The tokens of every continuation driven through `generate`, in the order given, whatever they are.
 
@@ -68,7 +68,8 @@ def force(
         prefill_chunk: process the prompts in pieces of so many tokens.
         batch_size: the most rows together.
         seed: of whatever draws at random while it runs.
-        processed: give the log-probabilities behind all logits processors instead of the model's own.
+        processed: give the log-probabilities behind all logits processors instead of the model's own, in a request
+            with these stop tokens; None gives the model's own.
 
     Raises:
         RequestError: a continuation does not fit.
@@ -83,8 +84,8 @@ def force(
     def run(rows: list[TokenIds], places: list[int], batch: int) -> list[Generation]:
         tokens = [continuations[place].token_ids for place in places]
         tokens += [tokens[-1]] * (len(rows) - len(tokens))
-        sampling = SamplingParams(max_new_tokens=max(map(len, tokens)), seed=seed)
-        forced = _Force(max(map(len, rows)), tokens, room.top_k, processed)
+        sampling = SamplingParams(max_new_tokens=max(map(len, tokens)), seed=seed, stop_token_ids=processed or ())
+        forced = _Force(max(map(len, rows)), tokens, room.top_k, keep=processed is not None)
         return _run(loaded, rows, sampling, batch, room.top_k, forced=forced, **extra)
 
     return _in_batches(loaded, prompts, room, run, batch_size)
@@ -168,6 +169,8 @@ def _run(
     theirs = loaded.plan.generate | made_anew
     request = of_request(sampling, loaded.eos_token_ids) | extra
     arguments = merged(ours, theirs, request, forced=forced is not None)
+    if forced is not None and not forced.keeps:
+        arguments["eos_token_id"] = None  # behind processors, which may keep an end away, it is one
     if arguments.get("stop_strings"):
         arguments["tokenizer"] = loaded.tokenizer
     reseed(sampling.seed + batch)
@@ -208,7 +211,7 @@ def _finish(
 class _Force:
     """The last logits processor: it leaves one token possible at each position."""
 
-    def __init__(self, prompt_tokens: int, forced: Sequence[TokenIds], top_k: int, keep: bool) -> None:  # noqa: FBT001
+    def __init__(self, prompt_tokens: int, forced: Sequence[TokenIds], top_k: int, *, keep: bool) -> None:
         """With the tokens of each row, and whether to keep what the processors before it made of the logits."""
         self._prompt_tokens = prompt_tokens
         self._forced = forced
@@ -223,6 +226,11 @@ class _Force:
             self._kept[place] = top_logprobs(scores, tokens, self._top_k)
         kept = scores.new_full(scores.shape, -float("inf"))
         return kept.scatter(1, tokens[:, None], 0.0)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it keeps what the processors before it made of the logits."""
+        return self._kept is not None
 
     def length(self, row: int) -> int:
         """The tokens of a row."""
