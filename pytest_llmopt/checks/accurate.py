@@ -221,7 +221,7 @@ def _too_little(metrics: dict[str, Metric], looked_at: dict[str, int]) -> list[s
 
 
 def _costs(candidate: Engine, reference: Engine, scored: Sequence[Scored]) -> dict[str, Metric]:
-    """What the weights hold, and how fast each prompt was decoded beside others: told, and judged nowhere."""
+    """What the weights hold, and how fast each prompt was decoded beside others. Reported, not judged."""
     own, theirs = candidate.footprint(), reference.footprint()
     metrics = {
         "weight_memory": Metric(Estimate.exact(own.weight_bytes), unit="bytes"),
@@ -248,14 +248,17 @@ def _paired_outcomes(outcomes: Sequence[tuple[bool, bool]], accuracy_loss: float
 
 def _evidence(metrics: dict[str, Metric]) -> str:
     def told(name: str) -> str:
-        metric = metrics[name]
-        limit = metric.tolerance.at_most if metric.tolerance else math.inf
-        return f"{metric.estimate.point:.2g} [{metric.estimate.low:.2g}, {metric.estimate.high:.2g}] of {limit:g}"
+        return (
+            f"{metrics[name].estimate.point:.2g} [{metrics[name].estimate.low:.2g}, {metrics[name].estimate.high:.2g}]"
+        )
 
-    worst = metrics["kl_worst_prompt"]
+    def limit(name: str) -> str:
+        tolerance = metrics[name].tolerance
+        return f"of {math.inf if tolerance is None else tolerance.at_most:g}"
+
     return (
-        f"KL prefill {told('kl_prefill')}, decode {told('kl_decode')}, "
-        f"worst prompt {worst.estimate.point:.2g} of {worst.tolerance.at_most if worst.tolerance else math.inf:g}, "
+        f"KL prefill {told('kl_prefill')}, decode {told('kl_decode')} {limit('kl_decode')}, "
+        f"worst prompt {metrics['kl_worst_prompt'].estimate.point:.2g} {limit('kl_worst_prompt')}, "
         f"top-1 {metrics['top1_agreement'].estimate.point:.1%}, "
         f"perplexity x{metrics['perplexity_ratio'].estimate.point:.4f}, "
         f"{metrics['weight_saving'].estimate.point:.2f}x smaller"

@@ -52,7 +52,8 @@ def optimized(
     INCONCLUSIVE where one states no claims, or where the candidate has no optimization.
 
     Args:
-        candidate: the optimized side; decodes the prompts three times, and twice more if that leaves memory behind.
+        candidate: the optimized side; decodes the prompts three times, and twice more if that leaves memory behind. It
+            also samples some tokens where it has a draft model.
         reference: the side without them; scores what was decoded and is inspected too.
         prompts: texts, token ids or a prompt set; the end of the first `num_prompts` is used.
         num_prompts: how many prompts to use.
