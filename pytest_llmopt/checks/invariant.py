@@ -71,6 +71,11 @@ def invariant(
 def _judge(candidate: Engine, outcomes: Sequence[Outcome], limits: Limits) -> Verdict:
     tried = [item for item in outcomes if item.pairs]
     metrics = {f"worst_kl.{item.name}": _worst(item, limits.worst_kl) for item in tried}
+    metrics |= {
+        f"broken.{item.name}": Metric(Estimate.exact(1, 1), Tolerance(at_most=0), "relations")
+        for item in outcomes
+        if item.broken
+    }
     if tried:
         means = [float(np.mean(item.kl)) for item in tried]
         found = [pair for item in tried for pair in item.pairs]
@@ -107,6 +112,9 @@ def _evidence(outcomes: Sequence[Outcome], limits: Limits) -> str:
 
 def _diagnosis(candidate: Engine, outcomes: Sequence[Outcome], limits: Limits) -> tuple[str, ...]:
     lines = []
+    for item in outcomes:
+        if item.broken:
+            lines += [f"{item.name} is broken: {item.promise}", f"  {item.broken}"]
     failed = broken(outcomes, limits)
     for rank, (outcome, judged) in enumerate(failed):
         many = f"{sum(pair.breaks(limits) for pair in outcome.pairs)} of {len(outcome.pairs)}"

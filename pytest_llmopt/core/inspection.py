@@ -106,6 +106,10 @@ class Inspection:
     """Figures that its optimizations asked for, by name, taken after it decoded."""
     adapted_modules: int = 0
     """Layers that run with an adapter beside them."""
+    checkpoint: Mapping[str, str] = field(default_factory=dict)
+    """What it says beside its weights: the facts of `core.checkpoint.FACTS` by name, as JSON; none where not known."""
+    excused: tuple[str, ...] = ()
+    """Tensors that its checkpoint or its model lacks, and that the architecture declares as such."""
 
     @property
     def body(self) -> tuple[Projection, ...]:

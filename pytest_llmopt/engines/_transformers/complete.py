@@ -1,0 +1,109 @@
+"""A model of which every tensor came from its checkpoint, and whose checkpoint has no tensor left over."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmopt.core.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+NAMED = 3
+"""Names of each kind in a message."""
+
+
+@dataclass
+class LoadReport:
+    """What the library's loader found, its own exceptions undone."""
+
+    missing: set[str] = field(default_factory=set)
+    """Parameters and buffers that no tensor was for, so that they were newly initialized."""
+    unexpected: set[str] = field(default_factory=set)
+    """Tensors that nothing was there for."""
+    mismatched: set[str] = field(default_factory=set)
+    """With the shape in the checkpoint and in the model."""
+    errors: list[str] = field(default_factory=list)
+    excused: set[str] = field(default_factory=set)
+    """Missing or unexpected names that the architecture itself declares as such."""
+
+    def refuse(self, source: str) -> None:
+        """Accept what is complete.
+
+        Raises:
+            ModelError: naming what is missing, left over or of another shape.
+        """
+        parts = [
+            _named("missing from the checkpoint, so newly initialized", self.missing),
+            _named("in the checkpoint, but nowhere in the model", self.unexpected),
+            _named("of another shape", self.mismatched),
+            _named("not converted", self.errors),
+        ]
+        found = [part for part in parts if part]
+        if found:
+            msg = (
+                f"{source} does not hold this model: {'; '.join(found)}. Compare the names in its files with "
+                "config.json (number of layers, prefix, tied head), and export it again"
+            )
+            raise ModelError(msg)
+
+
+def open_complete(source: str, **options: Any) -> tuple[Any, tuple[str, ...]]:
+    """A causal language model in evaluation mode, and the names that its architecture leaves out on purpose.
+
+    Args:
+        source: folder or hub id.
+        options: of `from_pretrained`.
+
+    Raises:
+        ModelError: a tensor is missing, left over or of another shape.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with _unexcused() as reports:
+        model, info = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
+    report = reports[-1] if reports else LoadReport(set(info["missing_keys"]), set(info["unexpected_keys"]))
+    report.mismatched |= {f"{name} {list(theirs)} for {list(ours)}" for name, theirs, ours in info["mismatched_keys"]}
+    report.errors += [str(error) for error in info.get("error_msgs") or ()]
+    report.refuse(str(source))
+    return model.eval(), tuple(sorted(report.excused))
+
+
+@contextmanager
+def _unexcused() -> Iterator[list[LoadReport]]:
+    """Inside it, what the loader would drop from its findings is kept apart, and so can be reported.
+
+    The loader drops what a class lists in `_keys_to_ignore_on_load_missing` and `..._unexpected`, and buffers that old
+    checkpoints hold, such as `inv_freq`; it does so in one method, which is watched.
+    """
+    from transformers import PreTrainedModel
+
+    name = "_adjust_missing_and_unexpected_keys"
+    adjust = getattr(PreTrainedModel, name, None)
+    reports: list[LoadReport] = []
+    if adjust is None:
+        yield reports
+        return
+
+    def watch(model: Any, info: Any) -> None:
+        before = set(info.missing_keys) | set(info.unexpected_keys)
+        adjust(model, info)
+        missing, unexpected = set(info.missing_keys), set(info.unexpected_keys)
+        errors = [f"{key}: {error}" for key, error in (getattr(info, "conversion_errors", None) or {}).items()]
+        reports.append(LoadReport(missing, unexpected, errors=errors, excused=before - missing - unexpected))
+
+    setattr(PreTrainedModel, name, watch)
+    try:
+        yield reports
+    finally:
+        setattr(PreTrainedModel, name, adjust)
+
+
+def _named(what: str, names: set[str] | Sequence[str]) -> str:
+    if not names:
+        return ""
+    shown = sorted(names)[:NAMED]
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    return f"{len(names)} {'is' if len(names) == 1 else 'are'} {what} ({', '.join(shown)}{more})"
