@@ -29,8 +29,12 @@ class LoadReport:
     excused: set[str] = field(default_factory=set)
     """Missing or unexpected names that the architecture itself declares as such."""
 
-    def refuse(self, source: str) -> None:
+    def refuse(self, source: str, cause: Exception | None = None) -> None:
         """Accept what is complete.
+
+        Args:
+            source: folder or hub id, for the message.
+            cause: what the library raised.
 
         Raises:
             ModelError: naming what is missing, left over or of another shape.
@@ -47,7 +51,7 @@ class LoadReport:
                 f"{source} does not hold this model: {'; '.join(found)}. Compare the names in its files with "
                 "config.json (number of layers, prefix, tied head), and export it again"
             )
-            raise ModelError(msg)
+            raise ModelError(msg) from cause
 
 
 def open_complete(source: str, **options: Any) -> tuple[Any, tuple[str, ...]]:
@@ -62,43 +66,55 @@ def open_complete(source: str, **options: Any) -> tuple[Any, tuple[str, ...]]:
     """
     from transformers import AutoModelForCausalLM
 
-    with _unexcused() as reports:
-        model, info = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
-    report = reports[-1] if reports else LoadReport(set(info["missing_keys"]), set(info["unexpected_keys"]))
-    report.mismatched |= {f"{name} {list(theirs)} for {list(ours)}" for name, theirs, ours in info["mismatched_keys"]}
-    report.errors += [str(error) for error in info.get("error_msgs") or ()]
-    report.refuse(str(source))
-    return model.eval(), tuple(sorted(report.excused))
+    with _watching() as reports:
+        try:
+            model, _ = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
+        except Exception as error:
+            # The library gives names only to its log, and stumbles over what it would initialize in packed layers.
+            if reports:
+                reports[-1].refuse(source, error)
+            raise
+    if not reports:
+        msg = f"{source}: this version of Transformers does not say which tensors it loaded; use one that is supported"
+        raise ModelError(msg)
+    reports[-1].refuse(source)
+    return model.eval(), tuple(sorted(reports[-1].excused))
 
 
 @contextmanager
-def _unexcused() -> Iterator[list[LoadReport]]:
-    """Inside it, what the loader would drop from its findings is kept apart, and so can be reported.
+def _watching() -> Iterator[list[LoadReport]]:
+    """Inside it, what each load found is kept, before the loader drops some of it.
 
-    The loader drops what a class lists in `_keys_to_ignore_on_load_missing` and `..._unexpected`, and buffers that old
-    checkpoints hold, such as `inv_freq`; it does so in one method, which is watched.
+    It drops what a class lists in `_keys_to_ignore_on_load_missing` and `..._unexpected`, and buffers that old checkpoints
+    hold, such as `inv_freq`; all of that happens in one method, which is watched.
     """
     from transformers import PreTrainedModel
 
-    name = "_adjust_missing_and_unexpected_keys"
-    adjust = getattr(PreTrainedModel, name, None)
+    name = "_finalize_model_loading"
+    given = vars(PreTrainedModel)[name]
+    finish = getattr(PreTrainedModel, name)
     reports: list[LoadReport] = []
-    if adjust is None:
-        yield reports
-        return
 
-    def watch(model: Any, info: Any) -> None:
-        before = set(info.missing_keys) | set(info.unexpected_keys)
-        adjust(model, info)
-        missing, unexpected = set(info.missing_keys), set(info.unexpected_keys)
-        errors = [f"{key}: {error}" for key, error in (getattr(info, "conversion_errors", None) or {}).items()]
-        reports.append(LoadReport(missing, unexpected, errors=errors, excused=before - missing - unexpected))
+    def watch(model: Any, load_config: Any, info: Any) -> Any:
+        report = LoadReport(set(info.missing_keys), set(info.unexpected_keys))
+        tied: dict[str, str] = getattr(model, "all_tied_weights_keys", None) or {}
+        report.missing -= {name for pair in tied.items() for name in pair if set(pair) - info.missing_keys}
+        report.mismatched |= {
+            f"{name} {list(theirs)} for {list(ours)}" for name, theirs, ours in info.mismatched_keys
+        }
+        report.errors += [f"{key}: {error}" for key, error in (info.conversion_errors or {}).items()]
+        report.errors += [str(error) for error in info.error_msgs or ()]
+        reports.append(report)
+        found = finish(model, load_config, info)
+        report.excused |= (report.missing - set(found.missing_keys)) | (report.unexpected - set(found.unexpected_keys))
+        report.missing, report.unexpected = set(found.missing_keys), set(found.unexpected_keys)
+        return found
 
-    setattr(PreTrainedModel, name, watch)
+    setattr(PreTrainedModel, name, staticmethod(watch))
     try:
         yield reports
     finally:
-        setattr(PreTrainedModel, name, adjust)
+        setattr(PreTrainedModel, name, given)
 
 
 def _named(what: str, names: set[str] | Sequence[str]) -> str:
