@@ -14,7 +14,7 @@ from pytest_llmopt.checks._places import Place
 from pytest_llmopt.core.engine import Continuation, SamplingParams
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.prompts import PromptSet
-from pytest_llmopt.core.relation import Case, NotApplicableError, Subject
+from pytest_llmopt.core.relation import Case, NotApplicableError, RelationBrokenError, Subject
 from pytest_llmopt.statistics.divergence import kl_divergence, logprob_difference
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ class Outcome:
     """What must hold, in a sentence."""
     pairs: tuple[Judged, ...] = ()
     not_applicable: str = ""
+    broken: str = ""
+    """What does not hold, where it is no evidence about tokens that shows it."""
 
     @property
     def kl(self) -> FloatArray:
@@ -101,6 +103,8 @@ def run(name: str, relation: Relation, subject: Subject, reference: Engine | Non
         found = tuple(Judged.of(pair) for pair in relation(subject))
     except NotApplicableError as error:
         return Outcome(name, promise, not_applicable=str(error))
+    except RelationBrokenError as error:
+        return Outcome(name, promise, broken=str(error))
     except Exception as error:
         if reference is not None and _ends_alike(relation, subject, reference, error):
             reason = f"the reference cannot do it either: {type(error).__name__}: {error}"

@@ -76,6 +76,11 @@ def _judge(candidate: Engine, outcomes: Sequence[Outcome], missing: Mapping[str,
     metrics = {f"worst_kl.{item.name}": _worst(item, limits.worst_kl) for item in tried}
     if missing:
         metrics["lost_abilities"] = Metric(Estimate.exact(len(missing)), Tolerance(at_most=0), "abilities")
+    metrics |= {
+        f"broken.{item.name}": Metric(Estimate.exact(1, 1), Tolerance(at_most=0), "relations")
+        for item in outcomes
+        if item.broken
+    }
     if tried:
         means = [float(np.mean(item.kl)) for item in tried]
         found = [pair for item in tried for pair in item.pairs]
@@ -114,6 +119,9 @@ def _evidence(outcomes: Sequence[Outcome], limits: Limits) -> str:
 
 def _diagnosis(candidate: Engine, outcomes: Sequence[Outcome], limits: Limits) -> tuple[str, ...]:
     lines = []
+    for item in outcomes:
+        if item.broken:
+            lines += [f"{item.name} is broken: {item.promise}", f"  {item.broken}"]
     failed = broken(outcomes, limits)
     for rank, (outcome, judged) in enumerate(failed):
         many = f"{sum(pair.breaks(limits) for pair in outcome.pairs)} of {len(outcome.pairs)}"

@@ -112,6 +112,10 @@ class Inspection:
     """Layers that run with an adapter beside them."""
     lacks: Mapping[str, str] = field(default_factory=dict)
     """What its architecture cannot do although others can (`left_padding`, `prefill_chunk`), with the reason."""
+    checkpoint: Mapping[str, str] = field(default_factory=dict)
+    """What it says beside its weights: the facts of `core.checkpoint.FACTS` by name, as JSON; none where not known."""
+    excused: tuple[str, ...] = ()
+    """Tensors that its checkpoint or its model lacks, and that the architecture declares as such."""
 
     @property
     def body(self) -> tuple[Projection, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from pytest_llmopt.core.errors import CombinationError, OptionError
+from pytest_llmopt.core.errors import CombinationError, ModelError, OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,6 +49,11 @@ class Optimization(Protocol):
         """What must be installed or plugged in before it can be loaded."""
         return ()
 
+    @property
+    def declared(self) -> frozenset[str]:
+        """Facts beside the weights that it changes on purpose, of `core.checkpoint.FACTS`, such as `context_length`."""
+        return frozenset()
+
 
 Built = TypeVar("Built")
 
@@ -76,6 +81,12 @@ class Lossy(Optimization, Protocol):
     def accuracy_limits(self) -> AccuracyLimits:
         """The price, for these options."""
         ...
+
+
+def _no_engine(source: str, **_options: Any) -> Any:
+    """In place of an engine's way to open a model."""
+    msg = f"no engine is there to open {source}"
+    raise ModelError(msg)
 
 
 @dataclass
@@ -113,6 +124,9 @@ class LoadPlan:
     """Folder or hub id of the draft model."""
     max_length: int | None = None
     """The most tokens, prompt and output together, that the optimization has room for."""
+    open: Callable[..., Any] = _no_engine
+    """Opens another causal language model as the engine opens its own, from a folder or hub id, with keyword arguments
+    of its loader: every tensor of the checkpoint in the model, in evaluation mode. `ModelError` where it is not."""
 
     def set(self, section: str, key: str, value: object, *, by: str) -> None:
         """Set a keyword argument that no other optimization of the variant may have set.

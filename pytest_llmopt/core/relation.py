@@ -23,6 +23,10 @@ class NotApplicableError(LlmoptError):
     """A relation that says nothing about this engine; its text is the reason."""
 
 
+class RelationBrokenError(LlmoptError):
+    """A relation that does not hold, as something else than evidence about tokens shows; its text says what."""
+
+
 @dataclass(frozen=True, eq=False)
 class Pair:
     """Evidence about the same tokens twice, which should be equal."""

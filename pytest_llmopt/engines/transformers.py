@@ -239,6 +239,7 @@ class TransformersEngine:
         try:
             self._loaded.model.save_pretrained(folder)
             self._loaded.tokenizer.save_pretrained(folder)
+            loading.mark_saved(self._loaded, self._variant, folder)
         except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
             msg = f"{self._variant.label} cannot be saved: {type(error).__name__}: {error}"
             raise RequestError(msg) from error

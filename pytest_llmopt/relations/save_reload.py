@@ -8,21 +8,31 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from pytest_llmopt.core.checkpoint import differences
 from pytest_llmopt.core.engine import Saves
-from pytest_llmopt.core.errors import RequestError, RequirementMissingError
-from pytest_llmopt.core.relation import NotApplicableError
+from pytest_llmopt.core.errors import ModelError, RequestError, RequirementMissingError
+from pytest_llmopt.core.relation import NotApplicableError, RelationBrokenError
 from pytest_llmopt.relations._large import refuse_large
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_llmopt.core.inspection import Inspection
     from pytest_llmopt.core.relation import Pair, Subject
 
 __all__ = ["save_reload"]
 
 
 def save_reload(subject: Subject) -> Iterator[Pair]:
-    """What is saved after use is what was running, and saving changes nothing in what runs on."""
+    """What is saved after use is what was running, and saving changes nothing in what runs on.
+
+    Beside the evidence about tokens, the saved copy must say what the model says beside its weights, such as its end
+    tokens, its tokenizer and whether the head is tied. What a step after loading did to the weights is in the copy, and
+    is not done to it again.
+
+    Raises:
+        RelationBrokenError: the copy cannot be loaded, or says something else.
+    """
     if subject.reopen is None or not isinstance(subject.engine, Saves):
         msg = "its engine cannot save a model" if subject.reopen else "nothing here can load it again"
         raise NotApplicableError(msg)
@@ -45,5 +55,21 @@ def save_reload(subject: Subject) -> Iterator[Pair]:
             saved = subject.reopen(dataclasses.replace(variant, model=name))
         except RequirementMissingError as error:
             raise NotApplicableError(str(error)) from None
+        except ModelError as error:
+            msg = f"what was saved cannot be loaded: {error}"
+            raise RelationBrokenError(msg) from error
         with closing(saved):
+            _refuse_other_facts(subject.inspection, saved.inspect())
             yield from subject.again("loaded from what was saved", saved)
+
+
+def _refuse_other_facts(running: Inspection, saved: Inspection) -> None:
+    """Accept a saved copy that says beside its weights what the running model says.
+
+    Raises:
+        RelationBrokenError: naming each fact with both values.
+    """
+    found = differences(running.checkpoint, saved.checkpoint)
+    if found:
+        msg = f"the saved copy says something else beside its weights: {'; '.join(map(str, found))}"
+        raise RelationBrokenError(msg)

@@ -60,6 +60,8 @@ def inspect(loaded: Loaded, prompt: TokenIds, max_length: int | None) -> Inspect
         longest_request=len(prompt) + TOKENS,
         measured={name: float(figure(loaded.model)) for name, figure in loaded.plan.measure.items()},
         adapted_modules=sum(bool(getattr(module, "active_adapters", ())) for module in adapted),
+        checkpoint=loaded.checkpoint,
+        excused=loaded.excused,
     )
 
 

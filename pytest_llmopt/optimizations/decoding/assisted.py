@@ -84,17 +84,7 @@ class Assisted(Optimization):
         return named
 
     def _load(self, plan: LoadPlan, draft: str, target: Any) -> Any:
-        from transformers import AutoModelForCausalLM
-
-        policy = plan.policy
-        model = AutoModelForCausalLM.from_pretrained(
-            draft,
-            dtype=target.dtype,
-            device_map=plan.device,
-            use_safetensors=None if policy.unsafe_weights else True,
-            local_files_only=not policy.download,
-            trust_remote_code=policy.trust_remote_code,
-        ).eval()
+        model = plan.open(draft, dtype=target.dtype)
         model.generation_config.num_assistant_tokens = self.num_draft_tokens
         model.generation_config.num_assistant_tokens_schedule = "constant"
         model.generation_config.assistant_confidence_threshold = self.confidence_threshold
