@@ -59,18 +59,22 @@ def _side(request: pytest.FixtureRequest, role: Literal["candidate", "reference"
 
     session = Session.of(request.config)
     comparison = request.node.stash[COMPARISON]
-    variant = getattr(comparison, role)
     failure: LlmoptError
+    variant, opened = getattr(comparison, role), role
     try:
-        with session.stopwatch.running():
-            engine = session.loader.get(variant, keep=(comparison.candidate, comparison.reference))
+        if role == "candidate" and "reference" in request.fixturenames:
+            # What the reference is must be known before a candidate can change it, whichever a test names first.
+            opened = "reference"
+            session.open("reference", comparison)
+            opened = "candidate"
+        engine = session.open(role, comparison)
         scores = session.scores if role == "reference" else None
         return Side(role, variant, engine, session.stopwatch, session.context(request.node, comparison), scores)
     except LlmoptError as error:
         failure = error
     if isinstance(failure, RequirementMissingError):
-        skip_or_fail(session, failure, variant.label)
-    pytest.fail(f"{request.node.nodeid}: {role}: {failure}", pytrace=False)
+        skip_or_fail(session, failure, getattr(comparison, opened).label)
+    pytest.fail(f"{request.node.nodeid}: {opened}: {failure}", pytrace=False)
 
 
 def skip_or_fail(session: Session, error: RequirementMissingError, label: str) -> NoReturn:

@@ -21,7 +21,9 @@ from pytest_llmopt.engines._transformers import (
     repeated,
     scope,
     scoring,
+    watched,
 )
+from pytest_llmopt.engines._transformers.process_state import ProcessState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.logprobs import FloatArray, IntArray, TopLogprobs
     from pytest_llmopt.core.probing import AffineMap, StoredMap
     from pytest_llmopt.core.variant import Variant
+    from pytest_llmopt.core.watching import Ask
 
 __all__ = ["TransformersEngine"]
 
@@ -247,6 +250,15 @@ class TransformersEngine:
     def poisoned(self) -> AbstractContextManager[str]:
         """Inside it, the unused places of static caches hold a large finite value."""
         return poison.poisoned()
+
+    def watch(self, ask: Ask) -> watched.ModelWatch:
+        """What its model runs and holds now, seen while it is asked."""
+        return watched.ModelWatch(self._loaded, ask, plain=not self._variant.optimizations)
+
+    @staticmethod
+    def process_state() -> ProcessState:
+        """What torch and the process compute by."""
+        return ProcessState.now()
 
     @contextmanager
     def _counting_graphs(self) -> Iterator[None]:

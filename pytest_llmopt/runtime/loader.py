@@ -84,6 +84,14 @@ class Loader:
                 return
             self._open.pop(digest).close()
 
+    def has(self, variant: Variant) -> bool:
+        """Whether a variant is loaded."""
+        return variant.digest in self._open
+
+    def holds(self, engine: Engine) -> bool:
+        """Whether an engine is open, and not evicted."""
+        return any(held is engine for held in self._open.values())
+
     def close(self) -> None:
         """Close every engine that is still open, also when one of them cannot be closed."""
         with ExitStack() as stack:
