@@ -64,6 +64,8 @@ def _side(request: pytest.FixtureRequest, role: Literal["candidate", "reference"
     try:
         with session.stopwatch.running():
             engine = session.loader.get(variant, keep=(comparison.candidate, comparison.reference))
+        # What is handed out to a test is in use until its end.
+        request.addfinalizer(session.loader.release)
         scores = session.scores if role == "reference" else None
         return Side(role, variant, engine, session.stopwatch, session.context(request.node, comparison), scores)
     except LlmoptError as error:

@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pytest_llmopt.checks._benign_changes import contradiction, require_finite
 from pytest_llmopt.checks._drift import Observed, classes
 from pytest_llmopt.checks._floor import SIXTEEN_BITS, Benign, Floor
 from pytest_llmopt.checks._observe import Run, decode, long_prompts, widen
 from pytest_llmopt.checks._places import Place, worst_place
-from pytest_llmopt.core.errors import LlmoptError
+from pytest_llmopt.core.engine import Varies
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.divergence import kl_divergence
 from pytest_llmopt.statistics.drift import FALSE_ALARM, TESTS, DriftTests, drift_tests, worst_position
 from pytest_llmopt.statistics.intervals import cluster_mean
-from pytest_llmopt.statistics.noise import tie_margin, times_floor
+from pytest_llmopt.statistics.noise import NEAR_TIE, tie_margin, times_floor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,6 +41,13 @@ __all__ = ["equivalent"]
 
 FEWEST_PROMPTS = 4
 """Below this no test against the noise floor: the practical limits stand alone."""
+BEYOND_WORST = 4.0
+"""The largest benign change of a lead at all positions that are judged, over the largest that the floor has seen."""
+MULTIPLE = 3.0
+"""A candidate's mean KL divergence over that of a contradiction of its reference, up to which the latter explains it:
+the candidate meets what the reference met on other texts, in another batch, perhaps in two ways at once."""
+DIVERGENCES = frozenset({"max_regret", "mean_kl", "worst_kl", "kl_after_change"})
+"""The metrics that such a contradiction can spoil."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,7 @@ def equivalent(
     chosen = PromptSet.of(prompts)
     limits = limits or limits_for(candidate, reference)
     context: Context | None = getattr(reference, "context", None)
-    benign = Benign(context.open, context.cache) if context is not None and context.open is not None else None
+    benign = Benign(context.cache) if context is not None and context.open is not None else None
     all_prompts = tuple(chosen)
     last = min(max_prompts, len(chosen))
     count = min(num_prompts, last)
@@ -111,9 +120,11 @@ def equivalent(
         more = min(2 * count, last)
         run = run.grown(decode(candidate, reference, all_prompts[count:more], max_new_tokens))
         verdict, count = judge(run), more
+    if floor is not None:
+        _refuse_to_blame(verdict, floor)
     if verdict.status is Status.FAIL and candidate.dtype in SIXTEEN_BITS and benign is not None:
         options = {"max_new_tokens": max_new_tokens, "forced_tokens": forced_tokens}
-        line = _in_float32(candidate, reference, benign, chosen.take(count), options)
+        line = _in_float32(candidate, reference, chosen.take(count), options)
         verdict = dataclasses.replace(verdict, diagnosis=(line, *verdict.diagnosis))
     return verdict
 
@@ -129,15 +140,17 @@ def _judge(
     run: Run,
 ) -> Verdict:
     observed = run.observed
+    require_finite([item.reference for item in observed], "scores the candidate's tokens")
     positions = sum(len(item.kl) for item in observed)
-    copies: list[FloatArray]
-    if floor is not None and _beyond_doubt(observed, floor, limits, false_alarm):
-        copies = [np.full(len(item.kl), floor.mean_kl) for item in observed]
-    else:
-        engines = [] if benign is None or _settled(observed, limits) else benign.copies(reference)
-        copies = _floor_kl(engines, observed, floor.mean_kl) if engines and floor is not None else []
-    tests = None if floor is None or not copies else _tests(observed, copies, floor, false_alarm)
-    margin = max(limits.tie_margin, 0.0 if floor is None else tie_margin(floor.lead, positions, false_alarm))
+    copies: list[FloatArray] = []
+    paired = False
+    if floor is not None and benign is not None:
+        if _beyond_doubt(observed, floor, limits, false_alarm):
+            copies, paired = [np.full(len(item.kl), floor.mean_kl) for item in observed], True
+        elif not _settled(observed, limits):
+            copies, paired = _floor_kl(reference, benign, floor, observed), bool(floor.copies)
+    tests = None if floor is None or not paired else _tests(observed, copies, floor, false_alarm)
+    margin = max(limits.tie_margin, 0.0 if floor is None else _ties(floor, positions, false_alarm))
     excess = [item.kl - own for item, own in zip(observed, copies, strict=True)] if copies else [o.kl for o in observed]
     worst_kl = float(np.max(np.concatenate(excess)))
     worst_regret = float(np.max(np.concatenate([item.regret for item in observed])))
@@ -165,9 +178,9 @@ def _judge(
     if floor is not None:
         drift = float(np.sqrt(np.mean(np.concatenate([item.drift for item in observed]) ** 2)))
         metrics["times_floor"] = Metric(Estimate.exact(times_floor(drift, floor.drift), positions), unit="x")
-        evidence += f", drift {drift:.1e} nats = {times_floor(drift, floor.drift):.2g}x floor"
+        evidence += f", drift {drift:.1e} nats = {times_floor(drift, floor.drift):.2g}x floor{_without(floor)}"
     evidence += _speculation(greedy, metrics) + _compilation(run, metrics)
-    return Verdict("equivalent", metrics, evidence, _diagnosis(candidate, observed, tests, margin))
+    return Verdict("equivalent", metrics, evidence, _diagnosis(candidate, observed, tests, margin) + _reasons(floor))
 
 
 def _drifts(excess: FloatArray, tests: DriftTests | None, limits: Limits) -> bool:
@@ -181,6 +194,16 @@ def limits_for(candidate: Engine, reference: Engine) -> Limits:
     """The limits of the coarser of the two dtypes."""
     order = list(LIMITS)
     return LIMITS[order[max(order.index(candidate.dtype), order.index(reference.dtype))]]
+
+
+def _ties(floor: Floor, positions: int, false_alarm: float) -> float:
+    """What the floor explains of regret, in nats.
+
+    In 16 bits leads lie on a grid, and a tail that is fitted to a few of its values can grow without bounds: never more
+    than `BEYOND_WORST` times what was seen, nor than what counted as near a tie at all.
+    """
+    bounds = (tie_margin(floor.lead, positions, false_alarm), BEYOND_WORST * floor.lead.worst, NEAR_TIE)
+    return float(np.min(bounds))
 
 
 def _settled(observed: Sequence[Observed], limits: Limits) -> bool:
@@ -204,19 +227,50 @@ def _limit(practical: float, test: DriftTest | None) -> Tolerance:
     return Tolerance(at_most=practical if test is None or test.alarm else math.inf)
 
 
-def _floor_kl(copies: Sequence[Engine], observed: Sequence[Observed], mean_kl: float) -> list[FloatArray]:
+def _floor_kl(reference: Engine, benign: Benign, floor: Floor, observed: Sequence[Observed]) -> list[FloatArray]:
     """KL of benign copies of the reference from it at the very same positions: `[tokens]` per prompt, their mean.
 
     A prompt where the copies happen to agree (in 16 bits on a CPU, to the bit) is no quieter for other changes, such as
     the decode path or another kernel: every prompt is lifted to the mean of the noisiest change that was measured.
+    Where the reference has no copies, that mean is all there is.
     """
-    given = [item.generation.continuation for item in observed]
     by_copy = [
-        [kl_divergence(item.reference, own) for item, own in zip(observed, copy.score(given), strict=True)]
-        for copy in copies
+        [kl_divergence(item.reference, own) for item, own in zip(observed, copy, strict=True)]
+        for copy in benign.beside(reference, floor, [item.generation.continuation for item in observed])
     ]
+    if not by_copy:
+        return [np.full(len(item.kl), floor.mean_kl) for item in observed]
     means = [np.mean(values, axis=0) for values in zip(*by_copy, strict=True)]
-    return [values + max(0.0, mean_kl - float(values.mean())) for values in means]
+    return [values + max(0.0, floor.mean_kl - float(values.mean())) for values in means]
+
+
+def _without(floor: Floor) -> str:
+    """What a floor lacks, for the evidence."""
+    names = [*floor.left_out, *floor.contradictions]
+    return f" (measured without {', '.join(names)})" if names else ""
+
+
+def _reasons(floor: Floor | None) -> list[str]:
+    """Why a floor lacks it, for the diagnosis."""
+    if floor is None:
+        return []
+    found = [f"{name}: {figure:.2g} nats per token, beyond rounding" for name, figure in floor.contradictions.items()]
+    reasons = [*(f"{name}: {why}" for name, why in floor.left_out.items()), *found]
+    return [f"left out of the noise floor: {reason}" for reason in reasons]
+
+
+def _refuse_to_blame(verdict: Verdict, floor: Floor) -> None:
+    """Refuse to fail a candidate for no more than what its reference differs from itself by.
+
+    Raises:
+        UnsoundReferenceError: the verdict is such a failure.
+    """
+    failed = {name for name, metric in verdict.metrics.items() if metric.status is Status.FAIL}
+    if not failed or not floor.contradictions or not failed <= DIVERGENCES:
+        return
+    name = max(floor.contradictions, key=lambda own: floor.contradictions[own])
+    if verdict.metrics["mean_kl"].estimate.point <= MULTIPLE * floor.contradictions[name]:
+        raise contradiction(name, floor.contradictions[name], floor.mean_kl)
 
 
 def _tests(
@@ -289,15 +343,23 @@ def _place(candidate: Engine, item: Observed, index: int) -> list[str]:
     return [f"  {line}" for line in place.describe(candidate, item.reference, item.generation.logprobs)]
 
 
-def _in_float32(
-    candidate: Engine, reference: Engine, benign: Benign, prompts: PromptSet, options: Mapping[str, Any]
-) -> str:
-    """What a failure in 16 bits becomes in float32: what persists is the algorithm, what vanishes is rounding."""
+def _in_float32(candidate: Engine, reference: Engine, prompts: PromptSet, options: Mapping[str, Any]) -> str:
+    """What a failure in 16 bits becomes in float32: what persists is the algorithm, what vanishes is rounding.
+
+    Both sides compute in float32 where they are; nothing is loaded. No floor is measured: in float32 it is far below
+    the practical limits. Whatever goes wrong here, the failure stands.
+    """
+    engines: list[Engine] = [getattr(side, "engine", side) for side in (candidate, reference)]
     try:
-        sides = [benign.open(dataclasses.replace(side.variant, dtype="float32")) for side in (candidate, reference)]
-        verdict = equivalent(sides[0], sides[1], prompts, num_prompts=len(prompts), **options)
-    except LlmoptError as error:
-        return f"could not be repeated in float32: {error}"
+        with ExitStack() as stack:
+            for engine in engines:
+                if not isinstance(engine, Varies):
+                    return f"could not be repeated in float32: {engine.variant.engine} keeps its dtype"
+                stack.enter_context(engine.varied("float32"))
+            verdict = equivalent(engines[0], engines[1], prompts, num_prompts=len(prompts), **options)
+    except Exception as error:  # noqa: BLE001 - a failure is never lost by its own repetition
+        return f"could not be repeated in float32: {type(error).__name__}: {error}"
     if verdict.status is Status.FAIL:
         return "in float32 too: the algorithm, not rounding"
-    return f"not in float32 ({verdict.status} there): rounding in {candidate.dtype}, not the algorithm"
+    compiled = ", or the compiled graph, which did not run there" if candidate.compilations() else ""
+    return f"not in float32 ({verdict.status} there): rounding in {candidate.dtype}{compiled}, not the algorithm"

@@ -17,6 +17,7 @@ from pytest_llmopt.engines._transformers import (
     probing,
     repeated,
     scoring,
+    varied,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class TransformersEngine:
         self._loaded = loaded
         self._compilations = 0
         self._longest_request = 0
+        self._varied_dtype = ""
 
     @classmethod
     def open(cls, variant: Variant, policy: LoadPolicy) -> Self:
@@ -70,7 +72,7 @@ class TransformersEngine:
     @property
     def dtype(self) -> str:
         """The dtype of the unquantized weights and of the activations."""
-        return str(self._loaded.model.dtype).removeprefix("torch.")
+        return self._varied_dtype or str(self._loaded.model.dtype).removeprefix("torch.")
 
     @property
     def eos_token_ids(self) -> frozenset[int]:
@@ -189,6 +191,18 @@ class TransformersEngine:
     def poisoned(self) -> AbstractContextManager[str]:
         """Inside it, the unused places of static caches hold a large finite value."""
         return poison.poisoned()
+
+    @contextmanager
+    def varied(self, change: str, seed: int = 0) -> Iterator[None]:
+        """Inside it, the same function by other arithmetic, on the same weights in place."""
+        before = self._varied_dtype
+        with varied.varied(self._loaded.model, change, seed):
+            if change == "float32" and self.dtype in {"bfloat16", "float16"}:
+                self._varied_dtype = "float32"
+            try:
+                yield
+            finally:
+                self._varied_dtype = before
 
     @contextmanager
     def _counting_graphs(self) -> Iterator[None]:
