@@ -68,6 +68,8 @@ def _side(request: pytest.FixtureRequest, role: Literal["candidate", "reference"
             session.open("reference", comparison)
             opened = "candidate"
         engine = session.open(role, comparison)
+        # What is handed out to a test is in use until its end.
+        request.addfinalizer(session.loader.release)
         scores = session.scores if role == "reference" else None
         return Side(role, variant, engine, session.stopwatch, session.context(request.node, comparison), scores)
     except LlmoptError as error:

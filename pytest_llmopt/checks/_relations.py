@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-    from pytest_llmopt.checks.equivalent import Limits
+    from pytest_llmopt.checks._limits import Limits
     from pytest_llmopt.core.engine import Engine, Generation, TokenIds
     from pytest_llmopt.core.logprobs import FloatArray
     from pytest_llmopt.core.relation import Pair, Relation

@@ -9,59 +9,47 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_llmopt.checks._drift import Observed, classes
-from pytest_llmopt.checks._floor import SIXTEEN_BITS, Benign, Floor
-from pytest_llmopt.checks._observe import DECODE, Depth, Run, clusters, decode, ways_in, widen
+from pytest_llmopt.checks._benign_changes import contradiction
+from pytest_llmopt.checks._drift import classes
+from pytest_llmopt.checks._floor import SIXTEEN_BITS, Benign
+from pytest_llmopt.checks._limits import Limits, limits_for
+from pytest_llmopt.checks._observe import Depth, Run, decode, ways_in, widen
 from pytest_llmopt.checks._places import Place, worst_place
-from pytest_llmopt.core.errors import LlmoptError
+from pytest_llmopt.checks._ways import Beside, drifts, judge_way, largest
+from pytest_llmopt.core.engine import Varies
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
-from pytest_llmopt.statistics.divergence import kl_divergence
-from pytest_llmopt.statistics.drift import FALSE_ALARM, TESTS, DriftTests, drift_tests, worst_position
-from pytest_llmopt.statistics.intervals import cluster_mean
-from pytest_llmopt.statistics.noise import tie_margin, times_floor
+from pytest_llmopt.statistics.drift import FALSE_ALARM
+from pytest_llmopt.statistics.noise import NEAR_TIE, tie_margin, times_floor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pytest_llmopt.checks._drift import Observed
+    from pytest_llmopt.checks._floor import Floor
+    from pytest_llmopt.checks._ways import Way
     from pytest_llmopt.core.context import Context
     from pytest_llmopt.core.engine import Engine, Generation
-    from pytest_llmopt.core.logprobs import FloatArray
-    from pytest_llmopt.statistics.shift import DriftTest
 
 __all__ = ["equivalent"]
 
-FEWEST_PROMPTS = 4
-"""Below this no test against the noise floor: the practical limits stand alone."""
 SECOND_CALL = 0.5
 """Of the tokens of the first call."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What other arithmetic may change beyond the noise floor, in nats."""
-
-    tie_margin: float
-    """Most regret: what the reference's best token may be ahead of the one that was emitted."""
-    mean_kl: float
-    worst_kl: float
-
-
-LIMITS = {
-    "float64": Limits(0.02, 1e-5, 5e-4),
-    "float32": Limits(0.02, 1e-5, 5e-4),
-    "float16": Limits(0.05, 1e-5, 5e-3),
-    "bfloat16": Limits(0.10, 5e-5, 2e-2),
-}
-"""By dtype. A TF32 matrix product (mean KL 1.5e-6, worst 5e-5 in float32) must pass; the smallest real bugs known
-(a softmax scale 2 % off: mean 1e-4, worst 5e-3) must not. KL limits are on what exceeds the floor, which in 16 bits is
-itself about 1e-4; the tie margin is absolute: in 16 bits rounding alone moves log-probabilities by 0.1."""
+BEYOND_WORST = 4.0
+"""The largest benign change of a lead at all positions that are judged, over the largest that the floor has seen."""
+MULTIPLE = 3.0
+"""A candidate's mean KL divergence over that of a contradiction of its reference, up to which the latter explains it:
+the candidate meets what the reference met on other texts, in another batch, perhaps in two ways at once."""
+DIVERGENCES = frozenset({"max_regret", "mean_kl", "worst_kl", "kl_after_change"})
+"""The metrics that such a contradiction can spoil."""
 
 
 def equivalent(
@@ -100,7 +88,7 @@ def equivalent(
     chosen = PromptSet.of(prompts)
     limits = limits or limits_for(candidate, reference)
     context: Context | None = getattr(reference, "context", None)
-    benign = Benign(context.open, context.cache) if context is not None and context.open is not None else None
+    benign = Benign(context.cache) if context is not None and context.open is not None else None
     all_prompts = tuple(chosen)
     last = min(max_prompts, len(chosen))
     count = min(num_prompts, last)
@@ -117,9 +105,11 @@ def equivalent(
         more = min(2 * count, last)
         run = run.grown(decode(candidate, reference, all_prompts[count:more], max_new_tokens))
         verdict, count = judge(run), more
+    if floor is not None:
+        _refuse_to_blame(verdict, floor)
     if verdict.status is Status.FAIL and candidate.dtype in SIXTEEN_BITS and benign is not None:
         options = {"max_new_tokens": max_new_tokens, "forced_tokens": forced_tokens, "deepest": deepest}
-        line = _in_float32(candidate, reference, benign, chosen.take(count), options)
+        line = _in_float32(candidate, reference, chosen.take(count), options)
         verdict = dataclasses.replace(verdict, diagnosis=(line, *verdict.diagnosis))
     return verdict
 
@@ -136,76 +126,36 @@ def _judge(
 ) -> Verdict:
     observed = run.observed
     positions = sum(len(item.kl) for item in observed)
-    copies: list[FloatArray]
-    if floor is not None and _beyond_doubt(observed, floor, limits, false_alarm):
-        copies = [np.full(len(item.kl), floor.mean_kl) for item in observed]
-    else:
-        engines = [] if benign is None or _settled(observed, limits) else benign.copies(reference)
-        copies = _floor_kl(engines, observed, floor.mean_kl) if engines and floor is not None else []
-    excess = [item.kl - own for item, own in zip(observed, copies, strict=True)] if copies else [o.kl for o in observed]
+    beside = Beside.of(reference, benign, floor, observed, limits, false_alarm)
+    share = false_alarm / len(ways_in(observed))
     ways = [
-        _way(name, places, observed, excess, copies, floor, limits, false_alarm / len(ways_in(observed)))
-        for name, places in ways_in(observed).items()
+        judge_way(name, places, observed, beside, floor, limits, share) for name, places in ways_in(observed).items()
     ]
-    margin = max(limits.tie_margin, 0.0 if floor is None else tie_margin(floor.lead, positions, false_alarm))
+    margin = max(limits.tie_margin, 0.0 if floor is None else _ties(floor, positions, false_alarm))
     metrics = {
-        "max_regret": _largest([item.regret for item in observed], Tolerance(at_most=margin)),
+        "max_regret": largest([item.regret for item in observed], Tolerance(at_most=margin)),
         **{name: metric for way in ways for name, metric in way.metrics.items()},
         **_counts(run, least_positions),
     }
-    drifts = {place: _drifts(excess[place], way.tests, limits) for way in ways for place in way.places}
-    deepest = run.looked_at["deepest position"]
-    told = classes(observed, margin, [drifts[place] for place in range(len(observed))])
-    evidence = f"{positions:,} positions up to {deepest:,}, {told}"
+    evidence = f"{positions:,} positions up to {run.looked_at['deepest position']:,}, "
+    evidence += classes(observed, margin, _drifts(observed, ways, beside, limits))
     if floor is not None:
         drift = float(np.sqrt(np.mean(np.concatenate([item.drift for item in observed]) ** 2)))
         metrics["times_floor"] = Metric(Estimate.exact(times_floor(drift, floor.drift), positions), unit="x")
-        evidence += f", drift {drift:.1e} nats = {times_floor(drift, floor.drift):.2g}x floor"
+        evidence += f", drift {drift:.1e} nats = {times_floor(drift, floor.drift):.2g}x floor{_without(floor)}"
     greedy = [item.generation for item in observed if not item.forced]
     evidence += _speculation(greedy, metrics) + _compilation(run, metrics)
     if run.depth_left_out:
         evidence += f"; depth left out: {run.depth_left_out}"
-    return Verdict("equivalent", metrics, evidence, _diagnosis(candidate, observed, ways, margin), run.looked_at)
+    diagnosis = _diagnosis(candidate, observed, ways, margin) + _reasons(floor)
+    return Verdict("equivalent", metrics, evidence, diagnosis, run.looked_at)
 
 
-@dataclass(frozen=True)
-class Way:
-    """One way in, judged by itself: what is wrong on one alone must not drown in what is right on the others."""
-
-    places: Sequence[int]
-    """Of what was observed."""
-    tests: DriftTests | None
-    metrics: Mapping[str, Metric]
-
-
-def _way(
-    name: str,
-    places: Sequence[int],
-    observed: Sequence[Observed],
-    excess: Sequence[FloatArray],
-    copies: Sequence[FloatArray],
-    floor: Floor | None,
-    limits: Limits,
-    false_alarm: float,
-) -> Way:
-    chosen, beyond = [observed[place] for place in places], [excess[place] for place in places]
-    own = [copies[place] for place in places] if copies else []
-    tests = None if floor is None or not own else _tests(chosen, own, floor, false_alarm)
-    suffix = "" if name == DECODE else f".{name}"
-    metrics = {
-        "mean_kl": Metric(
-            cluster_mean(clusters(chosen, beyond)),
-            _limit(limits.mean_kl, None if tests is None else tests.mean),
-            "nats/token",
-        ),
-        "worst_kl": _largest(beyond, _limit(limits.worst_kl, None if tests is None else tests.worst)),
-        **_change_metric(tests, beyond, chosen, limits),
-    }
-    return Way(places, tests, {f"{key}{suffix}": metric for key, metric in metrics.items()})
-
-
-def _largest(values: Sequence[FloatArray], tolerance: Tolerance) -> Metric:
-    return Metric(Estimate.exact(float(np.max(np.concatenate(values))), sum(map(len, values))), tolerance, "nats")
+def _drifts(observed: Sequence[Observed], ways: Sequence[Way], beside: Beside, limits: Limits) -> list[bool]:
+    """Whether each text is beyond a limit where the floor does not explain it."""
+    beyond = beside.beyond(observed)
+    found = {place: drifts(beyond[place], way.tests, limits) for way in ways for place in way.places}
+    return [found[place] for place in range(len(observed))]
 
 
 def _counts(run: Run, least_positions: int) -> dict[str, Metric]:
@@ -229,74 +179,44 @@ def _counts(run: Run, least_positions: int) -> dict[str, Metric]:
     }
 
 
-def _drifts(excess: FloatArray, tests: DriftTests | None, limits: Limits) -> bool:
-    """Whether a prompt is beyond a limit, on average or at one position, where the floor does not explain it."""
-    on_average = (tests is None or tests.mean.alarm) and float(excess.mean()) > limits.mean_kl
-    at_worst = (tests is None or tests.worst.alarm) and float(excess.max()) > limits.worst_kl
-    return on_average or at_worst
+def _ties(floor: Floor, positions: int, false_alarm: float) -> float:
+    """What the floor explains of regret, in nats.
 
-
-def limits_for(candidate: Engine, reference: Engine) -> Limits:
-    """The limits of the coarser of the two dtypes."""
-    order = list(LIMITS)
-    return LIMITS[order[max(order.index(candidate.dtype), order.index(reference.dtype))]]
-
-
-def _settled(observed: Sequence[Observed], limits: Limits) -> bool:
-    """Whether no position reaches even the limit of the mean: then no divergence can fail, whatever the copies say."""
-    return all(float(item.kl.max()) <= limits.mean_kl for item in observed)
-
-
-def _beyond_doubt(observed: Sequence[Observed], floor: Floor, limits: Limits, false_alarm: float) -> bool:
-    """Whether a position exceeds both its limit and all that the floor's tail explains.
-
-    That fails whatever copies of the reference say at the same positions, so they are not loaded for it.
+    In 16 bits leads lie on a grid, and a tail that is fitted to a few of its values can grow without bounds: never more
+    than `BEYOND_WORST` times what was seen, nor than what counted as near a tie at all.
     """
-    share = false_alarm / TESTS
-    worst = worst_position([np.sqrt(item.kl) for item in observed], floor.root_kl, false_alarm=share)
-    explained = floor.root_kl.bound(sum(len(item.kl) for item in observed), share) ** 2
-    return worst.alarm and not worst.value**2 - explained <= limits.worst_kl
+    bounds = (tie_margin(floor.lead, positions, false_alarm), BEYOND_WORST * floor.lead.worst, NEAR_TIE)
+    return float(np.min(bounds))
 
 
-def _limit(practical: float, test: DriftTest | None) -> Tolerance:
-    """A practical limit counts only for what is above the measured floor; without a floor it stands alone."""
-    return Tolerance(at_most=practical if test is None or test.alarm else math.inf)
+def _without(floor: Floor) -> str:
+    """What a floor lacks, for the evidence."""
+    names = [*floor.left_out, *floor.contradictions]
+    return f" (measured without {', '.join(names)})" if names else ""
 
 
-def _floor_kl(copies: Sequence[Engine], observed: Sequence[Observed], mean_kl: float) -> list[FloatArray]:
-    """KL of benign copies of the reference from it at the very same positions: `[tokens]` per prompt, their mean.
+def _reasons(floor: Floor | None) -> list[str]:
+    """Why a floor lacks it, for the diagnosis."""
+    if floor is None:
+        return []
+    found = [f"{name}: {figure:.2g} nats per token, beyond rounding" for name, figure in floor.contradictions.items()]
+    reasons = [*(f"{name}: {why}" for name, why in floor.left_out.items()), *found]
+    return [f"left out of the noise floor: {reason}" for reason in reasons]
 
-    A prompt where the copies happen to agree (in 16 bits on a CPU, to the bit) is no quieter for other changes, such as
-    the decode path or another kernel: every prompt is lifted to the mean of the noisiest change that was measured.
+
+def _refuse_to_blame(verdict: Verdict, floor: Floor) -> None:
+    """Refuse to fail a candidate for no more than what its reference differs from itself by.
+
+    Raises:
+        UnsoundReferenceError: the verdict is such a failure.
     """
-    given = [item.generation.continuation for item in observed]
-    by_copy = [
-        [kl_divergence(item.reference, own) for item, own in zip(observed, copy.score(given), strict=True)]
-        for copy in copies
-    ]
-    means = [np.mean(values, axis=0) for values in zip(*by_copy, strict=True)]
-    return [values + max(0.0, mean_kl - float(values.mean())) for values in means]
-
-
-def _tests(
-    observed: Sequence[Observed], floor_kl: Sequence[FloatArray], floor: Floor, false_alarm: float
-) -> DriftTests | None:
-    """Whether the candidate is above the noise floor; None where there are too few prompts to say."""
-    if len(observed) < FEWEST_PROMPTS:
-        return None
-    kl, starts = [item.kl for item in observed], [item.start for item in observed]
-    return drift_tests(kl, floor_kl, floor.root_kl, paired=True, starts=starts, false_alarm=false_alarm)
-
-
-def _change_metric(
-    tests: DriftTests | None, excess: Sequence[FloatArray], observed: Sequence[Observed], limits: Limits
-) -> dict[str, Metric]:
-    """The mean beyond the position from which on the candidate differs more, where there is such a position."""
-    if tests is None or tests.change is None or not tests.change.alarm:
-        return {}
-    beyond = [kl[max(0, tests.change.position - item.start) :] for kl, item in zip(excess, observed, strict=True)]
-    after = cluster_mean([kl for kl in beyond if len(kl)])
-    return {"kl_after_change": Metric(after, Tolerance(at_most=limits.mean_kl), "nats/token")}
+    failed = {name.partition(".")[0] for name, metric in verdict.metrics.items() if metric.status is Status.FAIL}
+    if not failed or not floor.contradictions or not failed <= DIVERGENCES:
+        return
+    name = max(floor.contradictions, key=lambda own: floor.contradictions[own])
+    means = [metric.estimate.point for key, metric in verdict.metrics.items() if key.startswith("mean_kl")]
+    if max(means) <= MULTIPLE * floor.contradictions[name]:
+        raise contradiction(name, floor.contradictions[name], floor.mean_kl)
 
 
 def _speculation(greedy: Sequence[Generation], metrics: dict[str, Metric]) -> str:
@@ -349,15 +269,23 @@ def _place(candidate: Engine, item: Observed, index: int) -> list[str]:
     return [f"  {line}" for line in place.describe(candidate, item.reference, item.generation.logprobs)]
 
 
-def _in_float32(
-    candidate: Engine, reference: Engine, benign: Benign, prompts: PromptSet, options: Mapping[str, Any]
-) -> str:
-    """What a failure in 16 bits becomes in float32: what persists is the algorithm, what vanishes is rounding."""
+def _in_float32(candidate: Engine, reference: Engine, prompts: PromptSet, options: Mapping[str, Any]) -> str:
+    """What a failure in 16 bits becomes in float32: what persists is the algorithm, what vanishes is rounding.
+
+    Both sides compute in float32 where they are; nothing is loaded. No floor is measured: in float32 it is far below
+    the practical limits. Whatever goes wrong here, the failure stands.
+    """
+    engines: list[Engine] = [getattr(side, "engine", side) for side in (candidate, reference)]
     try:
-        sides = [benign.open(dataclasses.replace(side.variant, dtype="float32")) for side in (candidate, reference)]
-        verdict = equivalent(sides[0], sides[1], prompts, num_prompts=len(prompts), **options)
-    except LlmoptError as error:
-        return f"could not be repeated in float32: {error}"
+        with ExitStack() as stack:
+            for engine in engines:
+                if not isinstance(engine, Varies):
+                    return f"could not be repeated in float32: {engine.variant.engine} keeps its dtype"
+                stack.enter_context(engine.varied("float32"))
+            verdict = equivalent(engines[0], engines[1], prompts, num_prompts=len(prompts), **options)
+    except Exception as error:  # noqa: BLE001 - a failure is never lost by its own repetition
+        return f"could not be repeated in float32: {type(error).__name__}: {error}"
     if verdict.status is Status.FAIL:
         return "in float32 too: the algorithm, not rounding"
-    return f"not in float32 ({verdict.status} there): rounding in {candidate.dtype}, not the algorithm"
+    compiled = ", or the compiled graph, which did not run there" if candidate.compilations() else ""
+    return f"not in float32 ({verdict.status} there): rounding in {candidate.dtype}{compiled}, not the algorithm"

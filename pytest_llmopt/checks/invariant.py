@@ -19,8 +19,8 @@ from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance, Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pytest_llmopt.checks._limits import Limits
     from pytest_llmopt.checks._relations import Outcome
-    from pytest_llmopt.checks.equivalent import Limits
     from pytest_llmopt.core.engine import Engine
 
 __all__ = ["invariant"]

@@ -26,7 +26,7 @@ class Context:
     warn_if_inconclusive: bool = False
     """An INCONCLUSIVE verdict warns instead of failing the test."""
     open: Callable[[Variant], Engine] | None = None
-    """Another variant of the model under test, loaded once and timed: benign copies, a draft, float32."""
+    """Another variant of the model under test, loaded once and timed, such as a draft."""
     cache: Path = Path(".llmopt/cache")
     """Where results that are expensive to get again are kept."""
     record: Callable[[Verdict, float, float], None] = lambda _verdict, _seconds, _engine_seconds: None

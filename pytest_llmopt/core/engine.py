@@ -304,3 +304,23 @@ class Processes(Protocol):
             stop_token_ids: those of the request, which a processor may keep away as it does an end.
         """
         ...
+
+
+@runtime_checkable
+class Varies(Protocol):
+    """An engine that can compute the same function by other arithmetic, in place: what then differs is rounding."""
+
+    def varied(self, change: str, seed: int = 0) -> AbstractContextManager[None]:
+        """Inside it, this engine computes by other arithmetic; afterwards it is to the bit what it was. Can be nested.
+
+        Args:
+            change: `permuted` (the order of neurons and residual channels), `eager attention`, or `float32`, in which
+                16-bit weights are widened; nothing changes where they have more bits already.
+            seed: of an order that is drawn at random.
+
+        Raises:
+            OptionError: there is no such change.
+            RequirementMissingError: the architecture or the weights do not allow it. That can also come from a request
+                inside.
+        """
+        ...

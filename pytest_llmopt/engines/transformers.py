@@ -21,6 +21,7 @@ from pytest_llmopt.engines._transformers import (
     repeated,
     scope,
     scoring,
+    varied,
     watched,
 )
 from pytest_llmopt.engines._transformers.process_state import ProcessState
@@ -55,6 +56,7 @@ class TransformersEngine:
         self._lacks: dict[str, str] = {}
         self._compilations = 0
         self._longest_request = 0
+        self._varied_dtype = ""
 
     @classmethod
     def open(cls, variant: Variant, policy: LoadPolicy) -> Self:
@@ -87,7 +89,7 @@ class TransformersEngine:
     @property
     def dtype(self) -> str:
         """The dtype of the unquantized weights and of the activations."""
-        return str(self._loaded.model.dtype).removeprefix("torch.")
+        return self._varied_dtype or str(self._loaded.model.dtype).removeprefix("torch.")
 
     @property
     def eos_token_ids(self) -> frozenset[int]:
@@ -259,6 +261,18 @@ class TransformersEngine:
     def process_state() -> ProcessState:
         """What torch and the process compute by."""
         return ProcessState.now()
+
+    @contextmanager
+    def varied(self, change: str, seed: int = 0) -> Iterator[None]:
+        """Inside it, the same function by other arithmetic, on the same weights in place."""
+        before = self._varied_dtype
+        with varied.varied(self._loaded.model, change, seed):
+            if change == "float32" and self.dtype in {"bfloat16", "float16"}:
+                self._varied_dtype = "float32"
+            try:
+                yield
+            finally:
+                self._varied_dtype = before
 
     @contextmanager
     def _counting_graphs(self) -> Iterator[None]:

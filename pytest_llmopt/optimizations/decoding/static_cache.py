@@ -97,14 +97,16 @@ class StaticCache(Optimization):
             plan.fixed_shapes = True
 
     def _cache_maker(self) -> Any:
-        kept: dict[int, Any] = {}
+        kept: dict[tuple[int, str | None], Any] = {}
 
         def make(model: Any, batch: int) -> dict[str, Any]:
             from transformers import StaticCache as Cache
 
-            cache = kept.get(batch) or Cache(config=model.config, max_cache_len=self.max_cache_len)
+            # A model that is made to compute in float32 for a while cannot go on with a cache of 16 bits, nor after it.
+            key = batch, getattr(model, "llmopt_computes_in", None)
+            cache = kept.get(key) or Cache(config=model.config, max_cache_len=self.max_cache_len)
             if self.reuse:
-                kept[batch] = cache
+                kept[key] = cache
                 if cache.is_initialized:
                     cache.reset()
             return {"past_key_values": cache}
