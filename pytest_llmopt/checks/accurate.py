@@ -47,6 +47,8 @@ FEWEST_DECODED = 64
 """Decoded positions below which the decode path has not been seen; the defaults give 1,024."""
 FEWEST_OF_PROMPT = 16
 """Positions below which a prompt's mean is not judged by itself."""
+LONGEST_TOKENS = 2048
+"""A longer prompt is used where its turn comes, and not before."""
 LONGEST = 1
 """So many of the longest prompts are scored beside the first ones, and judged each by itself: what breaks at length
 shows nowhere else. They enter no mean, as a text of 500 tokens would be a third of all positions."""
@@ -91,7 +93,10 @@ def accurate(
     """
     limits = _limits(candidate, kl_divergence, top1_agreement, perplexity_ratio)
     given = PromptSet.of(prompts)
-    chosen, longest = _chosen(given, candidate, num_prompts, max_prompts)
+    room = min(
+        LONGEST_TOKENS, LONGEST_TOKENS if candidate.max_length is None else candidate.max_length - max_new_tokens
+    )
+    chosen, longest = _chosen(given, candidate, num_prompts, max_prompts, room)
     sampling = SamplingParams(max_new_tokens=max_new_tokens, temperature=1.0, seed=seed)
     deep = score(candidate, reference, longest, sampling) if longest else []
     scored: list[Scored] = []
@@ -117,11 +122,12 @@ def accurate(
 
 
 def _chosen(
-    given: PromptSet, engine: Engine, first: int, most: int
+    given: PromptSet, engine: Engine, first: int, most: int, room: int
 ) -> tuple[list[tuple[str, TokenIds]], list[tuple[str, TokenIds]]]:
-    """The prompts that the sample grows by, in their order, and the longest of those that the first look leaves out."""
+    """The prompts that the sample grows by, in their order, and the longest that fits of those left out at first."""
     encoded = [(prompt.id, prompt.encode(engine)) for prompt in given]
-    left_out = sorted(range(first, len(encoded)), key=lambda place: -len(encoded[place][1]))[:LONGEST]
+    fitting = [place for place in range(first, len(encoded)) if len(encoded[place][1]) <= room]
+    left_out = sorted(fitting, key=lambda place: -len(encoded[place][1]))[:LONGEST]
     others = [item for place, item in enumerate(encoded) if place not in left_out]
     return others[: max(first, most)], [encoded[place] for place in left_out]
 

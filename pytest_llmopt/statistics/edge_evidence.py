@@ -112,7 +112,8 @@ class _Ties:
         p[np.isnan(own.logprobs.top_logprobs).any(axis=1)] = np.nan
         inside = p > 0
         by_id = np.argsort(np.argsort(np.where(inside, ids, np.inf), axis=1, kind="stable"), axis=1)
-        late = inside & (2 * by_id >= inside.sum(axis=1, keepdims=True))
+        # Which of two equal tokens top-p keeps is up to the order of a sort, and so no evidence.
+        late = inside & (2 * by_id >= inside.sum(axis=1, keepdims=True)) & (sampling.top_p >= 1)
         there = tied & (ids == target.logprobs.token_ids[here][:, None])
         least = np.exp(np.where(own.support, own.logprobs.top_logprobs, 0.0).min(axis=1, initial=0.0))
         return cls(

@@ -76,7 +76,8 @@ def accepted_claim(use: Use, due: int | None = None) -> Claim:
         use: what was seen.
         due: the least that the draft's own first choices win there, in tokens; None where it cannot be asked.
     """
-    chances = sum(_chances(item) for item in use.generations)
+    # Where nothing was ever proposed every token was a chance.
+    chances = sum(_chances(item) if use.drafted_tokens else len(item.logprobs) for item in use.generations)
     open_end = use.accepted_tokens == 0 and not due and chances < FEWEST_CHANCES
     return Claim(
         "accepted_tokens",
