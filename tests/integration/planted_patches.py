@@ -156,6 +156,12 @@ def default_dtype(_model):
     torch.set_default_dtype(torch.bfloat16)
 
 
+def threads(_model):
+    import torch
+
+    torch.set_num_threads(3)
+
+
 def grad_mode(_model):
     import torch
 
@@ -228,6 +234,7 @@ CHANGES = {
     "tensor_method": (tensor_method, "Tensor.__matmul__ is now fast_matmul"),
     "global_hook": (global_hook, "every module runs a hook, look"),
     "default_dtype": (default_dtype, "torch's default dtype is now torch.bfloat16, was torch.float32"),
+    "threads": (threads, "torch's number of threads is now 3, was "),
     "grad_mode": (grad_mode, "torch's grad mode is now False, was True"),
     "inference_mode": (inference_mode, "torch's inference mode is now True, was False"),
     "backend": (backend, "torch.backends.mkldnn.enabled is now False, was True"),
