@@ -185,6 +185,8 @@ class Guard:
         if changes:
             self._restore(changes, states, started)
             msg = f"the reference changed: {_listed([change.what for change in changes])}, {when}. {ADVICE}"
+            if failure is not None:
+                msg += f"\nMeanwhile: {type(failure).__name__}: {failure}"
             raise UnsoundReferenceError(msg) from failure
         if failure is not None:
             raise failure

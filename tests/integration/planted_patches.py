@@ -156,6 +156,12 @@ def default_dtype(_model):
     torch.set_default_dtype(torch.bfloat16)
 
 
+def threads(_model):
+    import torch
+
+    torch.set_num_threads(3)
+
+
 def grad_mode(_model):
     import torch
 
@@ -207,26 +213,28 @@ def method_of_another(model):
 def others(model):
     import gc
 
-    return [item for item in gc.get_objects() if type(item) is type(model) and item is not model]
+    found = [item for item in gc.get_objects() if type(item) is type(model) and item is not model]
+    return [item for item in found if not hasattr(item, "spared")]
 
 
 CHANGES = {
-    "class_forward": (class_forward, "LlamaMLP.forward is now fast_version of conftest.py"),
-    "class_forward_long": (class_forward_long, "LlamaMLP.forward is now fast_version of conftest.py"),
+    "class_forward": (class_forward, "LlamaMLP.forward is now fast_version"),
+    "class_forward_long": (class_forward_long, "LlamaMLP.forward is now fast_version"),
     "inherited_forward": (inherited_forward, "LlamaMLP.__call__ is now "),
-    "class_property": (class_property, "LlamaAttention.scaling is now <lambda> of conftest.py"),
-    "module_function": (module_function, "modeling_llama.apply_rotary_pos_emb is now fused_rope of conftest.py"),
+    "class_property": (class_property, "LlamaAttention.scaling is now <lambda>"),
+    "module_function": (module_function, "modeling_llama.apply_rotary_pos_emb is now fused_rope"),
     "module_class": (module_class, "modeling_llama.LlamaMLP is now "),
-    "functional_attention": (functional_attention, "scaled_dot_product_attention is now fast_attention of conftest.py"),
-    "functional_softmax": (functional_softmax, "torch.nn.functional.softmax is now fast_version of conftest.py"),
-    "registered_attention": (registered_attention, "ALL_ATTENTION_FUNCTIONS['sdpa'] is now own_sdpa of conftest.py"),
-    "registered_mask": (registered_mask, "ALL_MASK_ATTENTION_FUNCTIONS['sdpa'] is now own_mask of conftest.py"),
-    "cache_update": (cache_update, "DynamicLayer.update is now packed_update of conftest.py"),
-    "generation_step": (generation_step, "prepare_inputs_for_generation is now prepare_inputs_for_generation of conf"),
-    "linear_forward": (linear_forward, "Linear.forward is now fast_version of conftest.py"),
-    "tensor_method": (tensor_method, "Tensor.__matmul__ is now fast_matmul of conftest.py"),
-    "global_hook": (global_hook, "every module runs a hook, look of conftest.py"),
+    "functional_attention": (functional_attention, "scaled_dot_product_attention is now fast_attention"),
+    "functional_softmax": (functional_softmax, "torch.nn.functional.softmax is now fast_version"),
+    "registered_attention": (registered_attention, "ALL_ATTENTION_FUNCTIONS['sdpa'] is now own_sdpa"),
+    "registered_mask": (registered_mask, "ALL_MASK_ATTENTION_FUNCTIONS['sdpa'] is now own_mask"),
+    "cache_update": (cache_update, "DynamicLayer.update is now packed_update"),
+    "generation_step": (generation_step, "prepare_inputs_for_generation is now prepare_inputs_for_generation"),
+    "linear_forward": (linear_forward, "Linear.forward is now fast_version"),
+    "tensor_method": (tensor_method, "Tensor.__matmul__ is now fast_matmul"),
+    "global_hook": (global_hook, "every module runs a hook, look"),
     "default_dtype": (default_dtype, "torch's default dtype is now torch.bfloat16, was torch.float32"),
+    "threads": (threads, "torch's number of threads is now 3, was "),
     "grad_mode": (grad_mode, "torch's grad mode is now False, was True"),
     "inference_mode": (inference_mode, "torch's inference mode is now True, was False"),
     "backend": (backend, "torch.backends.mkldnn.enabled is now False, was True"),
