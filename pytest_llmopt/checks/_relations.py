@@ -95,16 +95,17 @@ def exceeds(kl: FloatArray, limits: Limits) -> bool:
 def run(name: str, relation: Relation, subject: Subject) -> Outcome:
     """What a relation finds. An error that is no refusal comes with the name of the relation."""
     promise = (relation.__doc__ or name).strip().partition("\n")[0]
+    found: list[Judged] = []
     try:
-        found = tuple(Judged.of(pair) for pair in relation(subject))
+        found.extend(Judged.of(pair) for pair in relation(subject))
     except NotApplicableError as error:
         return Outcome(name, promise, not_applicable=str(error))
     except RelationBrokenError as error:
-        return Outcome(name, promise, broken=str(error))
+        return Outcome(name, promise, tuple(found), broken=str(error))
     except Exception as error:
         error.add_note(f"while relation {name!r} of assert_invariant was tried: {promise}")
         raise
-    return Outcome(name, promise, found)
+    return Outcome(name, promise, tuple(found))
 
 
 def subject_of(candidate: Engine, prompts: object, *, num_prompts: int, max_new_tokens: int, asked: bool) -> Subject:

@@ -205,7 +205,9 @@ def test_an_adapter_that_fits_only_partly_is_refused(tmp_path, tensors, expected
 
 def test_an_adapter_of_some_layers_by_its_own_word_is_loaded(tmp_path):
     pytest.importorskip("peft")
-    some = adapter(tmp_path / "adapter", tensors=without("layers.3.", "layers.2."), config={"layers_to_transform": [0, 1]})
+    some = adapter(
+        tmp_path / "adapter", tensors=without("layers.3.", "layers.2."), config={"layers_to_transform": [0, 1]}
+    )
     assert opened("tiny-llama", some).inspect().adapted_modules == 14
 
 

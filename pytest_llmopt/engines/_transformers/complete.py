@@ -85,8 +85,8 @@ def open_complete(source: str, **options: Any) -> tuple[Any, tuple[str, ...]]:
 def _watching() -> Iterator[list[LoadReport]]:
     """Inside it, what each load found is kept, before the loader drops some of it.
 
-    It drops what a class lists in `_keys_to_ignore_on_load_missing` and `..._unexpected`, and buffers that old checkpoints
-    hold, such as `inv_freq`; all of that happens in one method, which is watched.
+    It drops what a class lists in `_keys_to_ignore_on_load_missing` and `..._unexpected`, and buffers that checkpoints
+    of old hold, such as `inv_freq`; all of that happens in one method, which is watched.
     """
     from transformers import PreTrainedModel
 
@@ -99,9 +99,7 @@ def _watching() -> Iterator[list[LoadReport]]:
         report = LoadReport(set(info.missing_keys), set(info.unexpected_keys))
         tied: dict[str, str] = getattr(model, "all_tied_weights_keys", None) or {}
         report.missing -= {name for pair in tied.items() for name in pair if set(pair) - info.missing_keys}
-        report.mismatched |= {
-            f"{name} {list(theirs)} for {list(ours)}" for name, theirs, ours in info.mismatched_keys
-        }
+        report.mismatched |= {f"{name} {list(theirs)} for {list(ours)}" for name, theirs, ours in info.mismatched_keys}
         report.errors += [f"{key}: {error}" for key, error in (info.conversion_errors or {}).items()]
         report.errors += [str(error) for error in info.error_msgs or ()]
         reports.append(report)
