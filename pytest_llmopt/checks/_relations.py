@@ -99,19 +99,20 @@ def run(name: str, relation: Relation, subject: Subject, reference: Engine | Non
     broke it, and the relation says nothing.
     """
     promise = (relation.__doc__ or name).strip().partition("\n")[0]
+    found: list[Judged] = []
     try:
-        found = tuple(Judged.of(pair) for pair in relation(subject))
+        found.extend(Judged.of(pair) for pair in relation(subject))
     except NotApplicableError as error:
         return Outcome(name, promise, not_applicable=str(error))
     except RelationBrokenError as error:
-        return Outcome(name, promise, broken=str(error))
+        return Outcome(name, promise, tuple(found), broken=str(error))
     except Exception as error:
         if reference is not None and _ends_alike(relation, subject, reference, error):
             reason = f"the reference cannot do it either: {type(error).__name__}: {error}"
             return Outcome(name, promise, not_applicable=reason)
         error.add_note(f"while relation {name!r} of assert_invariant was tried: {promise}")
         raise
-    return Outcome(name, promise, found)
+    return Outcome(name, promise, tuple(found))
 
 
 def _ends_alike(relation: Relation, subject: Subject, reference: Engine, error: Exception) -> bool:

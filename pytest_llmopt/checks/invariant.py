@@ -119,10 +119,10 @@ def _evidence(outcomes: Sequence[Outcome], limits: Limits) -> str:
 
 def _diagnosis(candidate: Engine, outcomes: Sequence[Outcome], limits: Limits) -> tuple[str, ...]:
     lines = []
+    failed = broken(outcomes, limits)
     for item in outcomes:
         if item.broken:
             lines += [f"{item.name} is broken: {item.promise}", f"  {item.broken}"]
-    failed = broken(outcomes, limits)
     for rank, (outcome, judged) in enumerate(failed):
         many = f"{sum(pair.breaks(limits) for pair in outcome.pairs)} of {len(outcome.pairs)}"
         lines += [
@@ -134,7 +134,8 @@ def _diagnosis(candidate: Engine, outcomes: Sequence[Outcome], limits: Limits) -
             lines.append(f"  KL {judged.kl[index]:.3g} nats (reference: before the change, candidate: after it)")
             described = judged.place.describe(candidate, judged.pair.base, judged.pair.changed)
             lines += [f"  {line}" for line in described]
-    holding = [item.name for item in outcomes if item.pairs and item.name not in {one.name for one, _ in failed}]
+    wrong = {one.name for one, _ in failed} | {item.name for item in outcomes if item.broken}
+    holding = [item.name for item in outcomes if item.pairs and item.name not in wrong]
     if failed and failed[0][0].name == FIRST and len(failed) > 1:
         lines.append(f"begin with {FIRST}: what a call leaves behind shows in every later one")
     if holding:

@@ -18,7 +18,7 @@ from pytest_llmopt.checks._limits import shape_limits
 from pytest_llmopt.checks._module_claims import module_claims
 from pytest_llmopt.checks._sampled import ROUNDING_KL, Rates
 from pytest_llmopt.checks._work import work_claims
-from pytest_llmopt.core.checkpoint import refuse_unknown
+from pytest_llmopt.core.checkpoint import differences, refuse_unknown
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.inspection import Claims, Use
 from pytest_llmopt.core.prompts import PromptSet
@@ -87,7 +87,7 @@ def optimized(
         claims += [("checkpoint", claim) for claim in checkpoint_claims(use, candidate.variant, allowed)]
     metrics |= {f"{name}.{claim.name}": claim.metric for name, claim in claims}
     untrue = [claim for _, claim in claims if claim.metric.status is not Status.PASS]
-    evidence = _evidence(metrics, silent) + _excused(use)
+    evidence = _evidence(metrics, silent) + _excused(use) + _declared(use, allowed)
     return Verdict("optimized", metrics, evidence, _diagnosis(use, untrue, silent))
 
 
@@ -150,6 +150,13 @@ def _excused(use: Use) -> str:
         return ""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"; {len(names)} tensors left out as the architecture declares: {', '.join(names[:NAMED])}{more}"
+
+
+def _declared(use: Use, declared: frozenset[str]) -> str:
+    """The facts that the user declared and that do differ."""
+    found = differences(use.reference.checkpoint, use.inspection.checkpoint)
+    names = [item.fact for item in found if item.fact in declared]
+    return f"; declared: {', '.join(names)}" if names else ""
 
 
 def _diagnosis(use: Use, untrue: Sequence[Claim], silent: Sequence[str]) -> tuple[str, ...]:

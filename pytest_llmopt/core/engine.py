@@ -272,6 +272,15 @@ class Saves(Protocol):
 
 
 @runtime_checkable
+class KnowsWeights(Protocol):
+    """An engine that can tell whether two models hold the same weights."""
+
+    def weights(self) -> Mapping[str, object]:
+        """By name of a saved tensor, a value that is another once the tensor is changed, with shape and dtype."""
+        ...
+
+
+@runtime_checkable
 class Poisons(Protocol):
     """An engine that can fill the unused places of its KV cache with something else."""
 

@@ -11,6 +11,7 @@ from pytest_llmopt.core.errors import RequestError, RequirementMissingError
 from pytest_llmopt.engines._transformers import (
     abilities,
     arguments,
+    changes,
     footprint,
     generation,
     inspection,
@@ -248,6 +249,10 @@ class TransformersEngine:
         except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
             msg = f"{self._variant.label} cannot be saved: {type(error).__name__}: {error}"
             raise RequestError(msg) from error
+
+    def weights(self) -> Mapping[str, object]:
+        """By name, checksums of the tensors that `save` writes."""
+        return changes.fingerprint(self._loaded.model)
 
     def poisoned(self) -> AbstractContextManager[str]:
         """Inside it, the unused places of static caches hold a large finite value."""

@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from pytest_llmopt.core.checkpoint import differences
-from pytest_llmopt.core.engine import Saves
+from pytest_llmopt.core.engine import KnowsWeights, Saves
 from pytest_llmopt.core.errors import ModelError, RequestError
 from pytest_llmopt.core.relation import NotApplicableError, RelationBrokenError
 from pytest_llmopt.relations._large import refuse_large, second_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.inspection import Inspection
     from pytest_llmopt.core.relation import Pair, Subject
 
 __all__ = ["save_reload"]
+
+NAMED = 3
+"""Tensors that a message names."""
 
 
 def save_reload(subject: Subject) -> Iterator[Pair]:
@@ -31,7 +35,7 @@ def save_reload(subject: Subject) -> Iterator[Pair]:
     is not done to it again.
 
     Raises:
-        RelationBrokenError: the copy cannot be loaded, or says something else.
+        RelationBrokenError: the copy cannot be loaded, says something else, or holds other weights.
     """
     if subject.reopen is None or not isinstance(subject.engine, Saves):
         msg = "its engine cannot save a model" if subject.reopen else "nothing here can load it again"
@@ -50,6 +54,7 @@ def save_reload(subject: Subject) -> Iterator[Pair]:
             except RequestError as error:
                 raise NotApplicableError(str(error)) from None
             running = subject.again("the same engine after it was saved", engine)
+            weights = _weights(engine)
         yield from running
         try:
             saved = second_copy(subject, dataclasses.replace(variant, model=name))
@@ -57,8 +62,9 @@ def save_reload(subject: Subject) -> Iterator[Pair]:
             msg = f"what was saved cannot be loaded: {error}"
             raise RelationBrokenError(msg) from error
         with closing(saved):
-            _refuse_other_facts(subject.inspection, saved.inspect())
             yield from subject.again("loaded from what was saved", saved)
+            _refuse_other_facts(subject.inspection, saved.inspect())
+            _refuse_other_weights(weights, _weights(saved))
 
 
 def _refuse_other_facts(running: Inspection, saved: Inspection) -> None:
@@ -70,4 +76,26 @@ def _refuse_other_facts(running: Inspection, saved: Inspection) -> None:
     found = differences(running.checkpoint, saved.checkpoint)
     if found:
         msg = f"the saved copy says something else beside its weights: {'; '.join(map(str, found))}"
+        raise RelationBrokenError(msg)
+
+
+def _weights(engine: Engine) -> Mapping[str, object]:
+    return engine.weights() if isinstance(engine, KnowsWeights) else {}
+
+
+def _refuse_other_weights(running: Mapping[str, object], saved: Mapping[str, object]) -> None:
+    """Accept a saved copy whose tensors are those that ran, to the last bit.
+
+    A change too small for the evidence about tokens is a change: saving is no arithmetic.
+
+    Raises:
+        RelationBrokenError: naming the first tensors that differ.
+    """
+    shared = [name for name in running if name in saved]
+    other = [name for name in shared if running[name] != saved[name]]
+    if other:
+        msg = (
+            f"the saved copy holds other weights than ran: {len(other)} of {len(shared)} tensors differ "
+            f"({', '.join(other[:NAMED])}); compare what save_pretrained writes with what the model holds"
+        )
         raise RelationBrokenError(msg)

@@ -63,6 +63,14 @@ def marked(model: str) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(content["in_weights"]), frozenset(content["undone"])
 
 
+def is_packed_copy(model: str) -> bool:
+    """Whether a folder is a copy that was saved here and whose weights are packed."""
+    folder = Path(model)
+    if not (folder / MARKER).is_file():
+        return False
+    return bool(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("quantization_config"))
+
+
 def _values(tensor: Any) -> object:
     """Shape, dtype, the sum of its bytes as integers, and a checksum of some of them in order."""
     import torch

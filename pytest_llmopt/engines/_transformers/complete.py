@@ -85,8 +85,8 @@ def open_complete(source: str, **options: Any) -> tuple[Any, tuple[str, ...]]:
 def _watching() -> Iterator[list[LoadReport]]:
     """Inside it, what each load found is kept, before the loader drops some of it.
 
-    It drops what a class lists in `_keys_to_ignore_on_load_missing` and `..._unexpected`, and buffers that old
-    checkpoints hold, such as `inv_freq`; all of that happens in one method, which is watched.
+    It drops what a class lists in `_keys_to_ignore_on_load_missing` and `..._unexpected`, and buffers that checkpoints
+    of old hold, such as `inv_freq`; all of that happens in one method, which is watched.
     """
     from transformers import PreTrainedModel
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmopt.core.errors import LlmoptError, ModelError
 from pytest_llmopt.core.loading import ZOO, LoadPolicy, locate
 from pytest_llmopt.core.optimization import LoadPlan
-from pytest_llmopt.engines._transformers.changes import changed, fingerprint, key_of, mark, marked
+from pytest_llmopt.engines._transformers.changes import changed, fingerprint, is_packed_copy, key_of, mark, marked
 from pytest_llmopt.engines._transformers.complete import open_complete
 from pytest_llmopt.engines._transformers.facts import facts, tokenizer_of
 from pytest_llmopt.engines._transformers.footprint import parameters_of
@@ -126,6 +126,8 @@ def _gather(variant: Variant, plan: LoadPlan) -> list[str]:
         if key in in_weights:
             del plan.after_load[len(owners) :]
         owners += [key] * (len(plan.after_load) - len(owners))
+    if is_packed_copy(plan.model):
+        plan.weights = None  # what was saved is what is loaded, not the checkpoint that it once came from
     return owners
 
 
