@@ -216,7 +216,8 @@ class TransformersEngine:
         def call() -> None:
             self.generate(prompts, sampling)
 
-        return repeated.work(self._loaded, call, len(prompts))
+        size = generation.rows_together(self._loaded.plan)
+        return repeated.work(self._loaded, call, len(generation.batches(prompts, size, self._room(prompts))))
 
     def shape_of(self, projection: str) -> tuple[int, int]:
         """Outputs and inputs of a projection."""

@@ -67,6 +67,24 @@ class Around(Planted):
 
 
 @dataclass(frozen=True)
+class ForgetsTurns(Planted):
+    """A decode step that is fed the end of a turn changes what it adds to the cache."""
+
+    def change(self, model):
+        (end,) = [model.generation_config.eos_token_id]
+        fed = []
+        model.register_forward_pre_hook(
+            lambda _model, _args, given: fed.append(given.get("input_ids")), with_kwargs=True
+        )
+
+        def forget(_module, _args, output):
+            ids = fed[-1]
+            return output * 0 if ids is not None and ids.shape[1] == 1 and bool((ids == end).any()) else output
+
+        model.model.layers[0].self_attn.v_proj.register_forward_hook(forget)
+
+
+@dataclass(frozen=True)
 class NotFinite(Planted):
     """One weight is NaN."""
 
@@ -117,6 +135,17 @@ def test_a_continuation_with_ends_inside_is_forced_whole(plain, optimization):
         assert item.token_ids == given[number].token_ids
         assert item.finish_reason == "length"
         assert np.abs(item.logprobs.token_logprobs - scored.token_logprobs).max() < ROUNDING
+
+
+def test_prompts_with_ends_of_turns_in_them_are_questioned_whole(plain):
+    """A mask that loses what comes before the end of a turn is seen only where such ends are forced."""
+    prompts = [item.prompt_ids + item.token_ids for item in chat(plain)]
+    assert plain.eos_token_ids & set(prompts[0])
+    relations = ("prompt_length", "prefill_chunk", "repeat")
+    assert invariant(plain, None, prompts, relations=relations).status is Status.PASS
+    verdict = invariant(opened(ForgetsTurns()), None, prompts, relations=relations)
+    assert verdict.status is Status.FAIL
+    assert verdict.metrics["worst_kl.prompt_length"].status is Status.FAIL
 
 
 def test_a_text_still_ends_where_it_is_not_forced(plain):

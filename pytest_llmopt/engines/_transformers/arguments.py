@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmopt.core.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from pytest_llmopt.core.engine import SamplingParams
 
@@ -106,6 +106,6 @@ CHOOSING = frozenset(
 """Arguments that change which token is the best, beside the model."""
 
 
-def choosing(theirs: Mapping[str, Any], per_call: Sequence[str] = ()) -> bool:
+def choosing(theirs: Mapping[str, Any]) -> bool:
     """Whether something beside the model decides which token is the best."""
-    return any(theirs.get(name) is not None for name in CHOOSING) or not CHOOSING.isdisjoint(per_call)
+    return any(theirs.get(name) is not None for name in CHOOSING)

@@ -98,6 +98,14 @@ def rows_together(plan: LoadPlan, wanted: int | None = None) -> int:
     return min(size, plan.max_batch or size)
 
 
+def batches(prompts: Sequence[TokenIds], size: int, room: Room) -> list[list[int]]:
+    """Places of the prompts of each call, of at most `size` rows: of one length only where rows cannot be padded."""
+    # Longest first: a static cache is then allocated once, at the size that all later batches fit into.
+    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]), reverse=True)
+    groups = [order] if room.padded else [list(same) for _, same in groupby(order, lambda place: len(prompts[place]))]
+    return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
+
+
 def _in_batches(
     loaded: Loaded,
     prompts: Sequence[TokenIds],
@@ -106,12 +114,9 @@ def _in_batches(
     wanted: int | None = None,
 ) -> list[Generation]:
     """Run prompts of similar length together; the results in the order given."""
-    # Longest first: a static cache is then allocated once, at the size that all later batches fit into.
-    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]), reverse=True)
     size = rows_together(loaded.plan, wanted)
-    groups = [order] if room.padded else [list(same) for _, same in groupby(order, lambda place: len(prompts[place]))]
     done: dict[int, Generation] = {}
-    for places in (group[start : start + size] for group in groups for start in range(0, len(group), size)):
+    for places in batches(prompts, size, room):
         rows = [prompts[place] for place in places]
         if loaded.plan.fixed_shapes:
             rows += [rows[-1]] * (size - len(rows))
