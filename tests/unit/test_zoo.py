@@ -222,14 +222,14 @@ def test_a_model_has_learned_its_corpus(zoo: Zoo, prompts: list[dict[str, str]],
 
 @pytest.mark.parametrize("name", ["tiny-qwen", "tiny-qwen-draft"])
 def test_a_long_context_is_trained_to_its_end(name: str) -> None:
-    """In no range of positions do held-out tokens cost more than read in pieces of 512, nor deep ones than the first.
+    """In no range of positions do held-out tokens cost 0.02 nats more than in pieces of 512; deep ones cost like the first.
 
     Weights whose positions beyond 1,024 were never trained lose 0.3 to 1 nat there.
     """
     ranges = _report(name)["held_out_by_position"]
     assert [(found["from"], found["to"]) for found in ranges] == [(0, 512), (512, 1024), (1024, 2048), (2048, 4096)]
     for found in ranges:
-        assert found["nats_per_token"] <= found["in_pieces_of_512"] + 0.01
+        assert found["nats_per_token"] <= found["in_pieces_of_512"] + 0.02
         assert found["nats_per_token"] <= ranges[0]["nats_per_token"] + 0.25
 
 
