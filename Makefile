@@ -52,7 +52,7 @@ format: $(READY) ## format the code and apply what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-zoo: $(READY) ## train the zoo again, and make its prompts, checkpoints and adapters (about an hour)
+zoo: $(READY) ## train the zoo again, and make its prompts, checkpoints and adapters (about an hour and a half)
 	OMP_NUM_THREADS=1 $(BIN)/python fixtures/train.py
 	$(BIN)/python fixtures/make_prompts.py
 	OMP_NUM_THREADS=1 $(BIN)/python fixtures/make_variants.py
