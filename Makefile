@@ -18,7 +18,7 @@ export TORCHINDUCTOR_CACHE_DIR ?= $(CACHE)/inductor
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install gate quantization test test-slow check format zoo bench calibration enginecost mutation wheel clean
+.PHONY: help install gate quantization test test-slow check format zoo bench calibration enginecost mutation architectures wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -68,6 +68,9 @@ enginecost: $(READY) ## measure what evidence and an equivalence check cost, int
 
 mutation: $(READY) .llmopt/peers ## real bugs and benign differences before every judge, into benchmarks/mutation/ (SEED=0, MUTANTS=DIR; resumes)
 	$(BIN)/python benchmarks/mutation/run.py --seed $(SEED) $(if $(MUTANTS),--mutants $(MUTANTS))
+
+architectures: $(READY) ## every causal language model of Transformers, tiny and random, into benchmarks/architectures/ (resumes)
+	$(BIN)/python benchmarks/architectures/sweep.py
 
 # The packages that we are compared with, away from .venv: their pytest plugins are not for our own tests.
 .llmopt/peers: benchmarks/mutation/peers.txt
