@@ -179,7 +179,9 @@ class _Measurement:
         # Alone there is no padding: what is wrong there is wrong in the cache, and shows in every batch as well.
         if self.judge_natural(alone):
             self.judge_natural(batch)
-        elif batch.figure <= self.limit and batch.name not in self.contradictions:
+        elif not batch.figure <= self.limit:
+            self.contradicts(alone.name, batch.figure, self.limit)
+        elif batch.name not in self.contradictions:
             self.changes.append(batch)
         # Figures of a few texts are put in relation to one of all texts, which comes first.
         self.changes.sort(key=lambda item: len(item.rows), reverse=True)
