@@ -112,7 +112,7 @@ class _Measurement:
         """Most mean KL divergence of a benign change at this precision, in nats per token."""
         if self.engine.dtype not in SIXTEEN_BITS:
             return ROUNDING
-        return UNPROVEN if self.rounding is None else max(ROUNDING, FEW * self.rounding)
+        return UNPROVEN if self.rounding is None else min(max(ROUNDING, FEW * self.rounding), SANE)
 
     def change(self, name: str, changed: Sequence[TopLogprobs], rows: Sequence[int] = ()) -> Change:
         """A change of the first positions of some texts; of all texts where no rows are given."""
@@ -140,7 +140,7 @@ class _Measurement:
         Raises:
             UnsoundReferenceError: it is beyond every sane bound.
         """
-        if not figure <= max(SANE, limit):
+        if not figure <= SANE:
             raise contradiction(name, figure, limit)
         if figure > limit:
             self.contradictions[name] = max(figure, self.contradictions.get(name, 0.0))
@@ -179,7 +179,9 @@ class _Measurement:
         # Alone there is no padding: what is wrong there is wrong in the cache, and shows in every batch as well.
         if self.judge_natural(alone):
             self.judge_natural(batch)
-        elif batch.figure <= self.limit and batch.name not in self.contradictions:
+        elif not batch.figure <= self.limit:
+            self.contradicts(alone.name, batch.figure, self.limit)
+        elif batch.name not in self.contradictions:
             self.changes.append(batch)
         # Figures of a few texts are put in relation to one of all texts, which comes first.
         self.changes.sort(key=lambda item: len(item.rows), reverse=True)
@@ -221,9 +223,11 @@ class _Measurement:
             for seed in range(COPIES):
                 if not self.attempt(PERMUTED, lambda seed=seed: self._permuted(seed)):  # type: ignore[misc]
                     break
-        if self.wide is not None:
+        if self.wide is not None and self.wide.figure <= SANE:
             self.changes.append(self.wide)
             self.copies.append((FLOAT32, 0))
+        elif self.wide is not None:
+            self.left_out[FLOAT32] = f"rounding alone moves it by {self.wide.figure:.2g} nats per token"
         # The first ones are asked about the candidate's own tokens: permuted copies round everywhere.
         self.copies.sort(key=lambda copy: copy[0] != PERMUTED)
 
