@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_llmopt.checks._honest import HALF_STEP, Rounded, conventions, in_groups
+from pytest_llmopt.statistics.fake_quantizers import LEAST_SCALE, extremes
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.logprobs import FloatArray, IntArray
@@ -22,6 +23,8 @@ LONGEST = 128
 """Weights that are looked at together, at most: of a whole row with one scale, a bad stretch would be lost too."""
 ROUNDINGS = 3
 """Of a weight on its way: scale, product of code and scale, and output, each by a unit roundoff of its value."""
+NESTED = 0.008
+"""Of the largest of some scales: half the widest gap of the code book that bitsandbytes rounds them to, and more."""
 SUSPICIOUS = 1.2
 """Squared error over that of rounding, beyond which a group's gain is looked at."""
 
@@ -85,6 +88,8 @@ def group_errors(
         magnitudes = view.spread(np.maximum, magnitudes)
     slack = ROUNDINGS * unit * (magnitudes + np.abs(stored.bias)[:, None])
     slack += (HALF_STEP if form.activations == "int8" else 0.0) * np.abs(theirs) + np.float32(1e-30)
+    if form.nested_scales:
+        slack += NESTED * np.abs(theirs) * _nested(form, theirs)
     missed = np.abs(rounded.values - theirs)
     over = error / (np.maximum(missed, rounded.steps / 2) + slack)
     honest = np.maximum(view.sums(rounded.steps**2 / 12), view.sums(missed**2)) + view.sums(slack**2) / ROUNDINGS
@@ -103,6 +108,16 @@ def group_errors(
         view.worst(away, gains),
         view.worst(np.nan_to_num(shift, nan=np.inf), gains),
     )
+
+
+def _nested(form: WeightFormat, theirs: FloatArray) -> FloatArray:
+    """The largest scale that was rounded together with that of each weight, over it: `[outputs, inputs]`."""
+    lined_up = in_groups(form, theirs)
+    size = form.group_of(lined_up.shape[1])
+    own, most = (
+        np.maximum(-low, high) for low, high in (extremes(lined_up, n, None, None) for n in (size, 256 * size))
+    )
+    return (most / np.maximum(own, LEAST_SCALE)).reshape(theirs.shape)
 
 
 def _nearest(rounded: list[Rounded], own: FloatArray) -> Rounded:

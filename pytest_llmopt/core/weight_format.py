@@ -41,6 +41,8 @@ class WeightFormat:
     flattened: bool = False
     """Groups of `group_size` run over the flattened matrix, row after row, and cross rows that they do not divide
     (bitsandbytes' 4-bit blocks)."""
+    nested_scales: bool = False
+    """Scales are held in 8 bits themselves, with a scale for each 256 of them (bitsandbytes' `double_quant`)."""
     activation_scales: Literal["token", "tensor"] = "token"
     """What shares a scale of activations: each token has its own, or all tokens of a batch have one, found anew.
 

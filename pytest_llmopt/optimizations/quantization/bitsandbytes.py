@@ -89,7 +89,12 @@ class BitsAndBytes(Quantizer):
         if self.bits == 8:  # noqa: PLR2004 - bits
             return WeightFormat(8, activations="int8", computes_in="float16")
         return WeightFormat(
-            4, cast("Codes", self.quant_type), group_size=64, flattened=True, computes_in=self.compute_dtype
+            4,
+            cast("Codes", self.quant_type),
+            group_size=64,
+            flattened=True,
+            nested_scales=self.double_quant,
+            computes_in=self.compute_dtype,
         )
 
     @classmethod

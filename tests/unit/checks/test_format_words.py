@@ -12,7 +12,6 @@ from pytest_llmopt.checks._module_claims import module_claims
 from pytest_llmopt.checks.invariant import invariant
 from pytest_llmopt.core.inspection import Use
 from pytest_llmopt.core.loading import LoadPolicy, locate
-from pytest_llmopt.core.optimization import build
 from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.core.verdict import Status
@@ -137,9 +136,7 @@ def test_a_code_book_of_ones_own_is_held_to_its_levels(reference):
     options = CodeBook()
     candidate = opened(options=options)
     assert judged(options.weight_format, candidate, reference)[1] == set()
-    assert "group_error" in judged(CodeBook(told=False).weight_format, candidate, reference)[1] or (
-        "weight_error" in judged(CodeBook(told=False).weight_format, candidate, reference)[1]
-    )
+    assert judged(CodeBook(told=False).weight_format, candidate, reference)[1] != set()
     candidate._loaded.model.get_submodule("model.layers.1.mlp.up_proj").weight[3, 32:64] *= 1.5
     claims, untrue = judged(options.weight_format, candidate, reference)
     assert {"group_error", "group_gain", "weight_error"} <= untrue
@@ -162,20 +159,42 @@ def odd_columns(tmp_path_factory):
     return folder
 
 
+@dataclass(frozen=True)
+class Blocks(Replaced):
+    """nf4 by bitsandbytes in blocks of 64 that run over the flattened matrix, unpacked as its kernels for GPUs do.
+
+    Its kernels for CPUs cannot unpack blocks that cross rows: that for AVX-512 refuses them, the other one is wrong.
+    """
+
+    double_quant: bool = False
+
+    @property
+    def weight_format(self):
+        return WeightFormat(4, "nf4", 64, flattened=True, nested_scales=self.double_quant)
+
+    def rounded(self, weight):
+        from bitsandbytes import functional
+
+        packed, state = functional.quantize_4bit(
+            weight, blocksize=64, quant_type="nf4", compress_statistics=self.double_quant
+        )
+        scales = state.absmax
+        if self.double_quant:
+            scales = functional.dequantize_blockwise(scales, state.state2) + state.offset
+        codes = torch.stack((packed >> 4, packed & 15), dim=1).flatten()[: weight.numel()].long()
+        return (state.code[codes] * scales.repeat_interleave(64)[: weight.numel()]).view_as(weight)
+
+
 @pytest.mark.parametrize("double_quant", [False, True])
 def test_blocks_that_cross_rows_are_judged_as_they_run(odd_columns, double_quant):
     pytest.importorskip("bitsandbytes")
-    name = "quantization.bitsandbytes"
-    kind = Registry("optimizations", "optimization").load(name)
-    options = build(kind, name, (), {"double_quant": double_quant})
+    options = Blocks(double_quant)
     candidate, reference = opened(odd_columns, options), opened(odd_columns)
     assert judged(options.weight_format, candidate, reference)[1] == set()
     assert "excess_levels" in judged(WeightFormat(4, "nf4", 64), candidate, reference)[1]
-    candidate = opened(odd_columns, options)
-    state = candidate._loaded.model.get_submodule("model.layers.0.mlp.down_proj").weight.quant_state
-    if not double_quant:
-        state.absmax[5] *= 1.5  # columns 320 to 351 of the first row and 0 to 31 of the next
-        claims, untrue = judged(options.weight_format, candidate, reference)
-        assert {"group_error", "group_gain"} <= untrue
-        assert "row 0, column 320 to row 1, column 31" in claims["group_error"].otherwise
-        assert "1.50 times" in claims["group_gain"].otherwise
+    weight = candidate._loaded.model.get_submodule("model.layers.0.mlp.down_proj").weight
+    weight.view(-1)[320:384] *= 1.5  # the last columns of the first row and the first of the next
+    claims, untrue = judged(options.weight_format, candidate, reference)
+    assert {"group_error", "group_gain"} <= untrue
+    assert "row 0, column 320 to row 1, column 31" in claims["group_error"].otherwise
+    assert "1.50 times" in claims["group_gain"].otherwise
