@@ -37,7 +37,7 @@ def markdown(results: Sequence[dict[str, Any]], seed: int) -> str:
         "Transformers, in float32. The control is the same model loaded once more; `x 1.03` has its last layer scaled.",
         "",
         f"- {len(results)} types, {len(opened)} references with a noise floor, {len(judged)} judged",
-        f"- permuted copies proved benign on {len(proven)}, were left out with the reason on {len(opened) - len(proven)}",
+        f"- permuted copies proved benign on {len(proven)}; left out with the reason on {len(opened) - len(proven)}",
         f"- scaled layer caught on {sum(item['scaled']['status'] == 'FAIL' for item in judged)} of {len(judged)}",
         f"- false alarms on the control: {len(by_sight['alarm'])}",
         "",
@@ -73,7 +73,7 @@ def _row(result: dict[str, Any]) -> str:
         )
     if "control" in result:
         control, scaled = (_verdict(result[name]) for name in ("control", "scaled"))
-        if not result["control"]["status"] == "PASS":
+        if result["control"]["status"] != "PASS":
             remark = result["control"]["evidence"]
     remark = " ".join(str(remark).split()).replace("|", "/")[:160]
     return f"| {kind} | {sight(result)} | {copies} | {control} | {scaled} | {remark} |"

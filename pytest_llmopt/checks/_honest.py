@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_llmopt.statistics.fake_quantizers import CODE_BOOKS, affine, asymmetric, code_book, sqnr_db, symmetric
+from pytest_llmopt.statistics.fake_quantizers import (
+    CODE_BOOKS,
+    LEAST_SCALE,
+    affine,
+    asymmetric,
+    code_book,
+    extremes,
+    level_gaps,
+    sqnr_db,
+    symmetric,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_llmopt.core.logprobs import FloatArray
+    from pytest_llmopt.core.logprobs import FloatArray, IntArray
     from pytest_llmopt.core.probing import StoredMap
     from pytest_llmopt.core.weight_format import WeightFormat
 
@@ -50,38 +60,79 @@ def sqnr_band(form: WeightFormat, weights: StoredMap, unit: float) -> Band:
     shifted = columns * float(np.square(weights.bias, dtype=np.float64).sum())
     clipped = HALF_STEP**2 if form.activations == "int8" else 0.0
     noise = unit**2 * (power + shifted) + clipped * power
-    rounded = list(_rounded(form, weights))
+    values = [item.values for item in conventions(form, weights)]
     return Band(
-        min(sqnr_db(weights.weight, item, noise) for item in rounded),
-        max(sqnr_db(weights.weight, item) for item in rounded),
+        min(sqnr_db(weights.weight, item, noise) for item in values),
+        max(sqnr_db(weights.weight, item) for item in values),
     )
 
 
-def _rounded(form: WeightFormat, weights: StoredMap) -> Iterator[FloatArray]:
-    """The weights after rounding, once for each convention of the scale."""
-    group_size = form.group_of(weights.weight.shape[1])
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """Weights after honest rounding by one convention of the scale."""
+
+    values: FloatArray
+    """`[outputs, inputs]`."""
+    steps: FloatArray
+    """The distance of the two levels around each weight: `[outputs, inputs]`."""
+
+
+def conventions(form: WeightFormat, weights: StoredMap, order: IntArray | None = None) -> Iterator[Rounded]:
+    """The weights after rounding, once for each convention of the scale that libraries have.
+
+    Args:
+        form: the format.
+        weights: some outputs of a projection; of a flattened format, from where a group begins.
+        order: the inputs in the order in which they are grouped, where they are not grouped as they stand: `[inputs]`.
+    """
+    stored = in_groups(form, weights.weight)
+    shape, size = weights.weight.shape, form.group_of(stored.shape[1])
+    span = (weights.low, weights.high) if form.group_size == "tensor" else None
+    low, high = extremes(stored, size, order, span)
+    for values, steps in _rounded(form, stored, size, order, low, high):
+        yield Rounded(values.reshape(shape), np.maximum(steps, LEAST_SCALE).reshape(shape))
+
+
+def in_groups(form: WeightFormat, weights: FloatArray) -> FloatArray:
+    """A matrix as its groups run: one long row where they do not end with the rows."""
+    return weights.reshape(1, -1) if form.flattened else weights
+
+
+def _rounded(
+    form: WeightFormat, stored: FloatArray, size: int, order: IntArray | None, low: FloatArray, high: FloatArray
+) -> Iterator[tuple[FloatArray, FloatArray]]:
+    """Values and steps; `low` and `high` are the least and greatest value of each one's group."""
     whole = form.group_size == "tensor"
-    largest = max(-weights.low, weights.high) if whole else None
-    span = (weights.low, weights.high) if whole else None
+    span = (float(low.flat[0]), float(high.flat[0])) if whole else None
+    largest = float(max(-low.flat[0], high.flat[0])) if whole else None
+    groups: dict[str, Any] = {"group_size": size, "order": order}
+    top = 2**form.bits - 1
     if form.codes == "asymmetric":
-        yield asymmetric(weights.weight, form.bits, group_size=group_size, span=span)
-    elif form.codes == "affine":
-        yield affine(weights.weight, form.bits, group_size=group_size, span=span)
-    elif form.codes == "fitted":
-        for fits in (0, FITS):
-            yield affine(weights.weight, form.bits, group_size=group_size, span=span, fits=fits)
+        steps = (np.maximum(high, 0) - np.minimum(low, 0)) / top
+        yield asymmetric(stored, form.bits, span=span, **groups), steps
+    elif form.codes in {"affine", "fitted"}:
+        for fits in (0,) if form.codes == "affine" else (0, FITS):
+            yield affine(stored, form.bits, span=span, fits=fits, **groups), (high - low) / top
     elif form.codes == "symmetric":
-        # The largest weight becomes 7 (torchao), 7.5 (GPTQ) or 8 (GGUF's Q4_0) of 4 bits.
-        top = 2 ** (form.bits - 1)
-        for half in {max(0.5, top - 1), top - 0.5, top}:
-            yield symmetric(weights.weight, form.bits, group_size=group_size, half_range=half, largest=largest)
+        # The largest weight becomes 7 (torchao), 7.5 (GPTQ) or 8 (GGUF's Q4_0, of its own sign) of 4 bits.
+        half = 2 ** (form.bits - 1)
+        magnitudes = np.maximum(-low, high)
+        for reach, signed in {(max(0.5, half - 1), False), (half - 0.5, False), (half, False), (half, True)}:
+            yield (
+                symmetric(stored, form.bits, half_range=reach, largest=largest, signed=signed, **groups),
+                magnitudes / reach,
+            )
     else:
-        yield code_book(weights.weight, CODE_BOOKS[form.codes], group_size=group_size, largest=largest)
+        levels = np.array(form.levels) / np.abs(form.levels).max() if form.levels else CODE_BOOKS[form.codes]
+        magnitudes = np.maximum(np.maximum(-low, high), LEAST_SCALE)
+        steps = level_gaps(stored / magnitudes, levels) * magnitudes
+        yield code_book(stored, levels, largest=largest, **groups), steps
 
 
-def rounded_activations(kind: str, rows: FloatArray) -> FloatArray:
-    """Activations after rounding by one scale for each row: `[rows, inputs]`."""
-    return symmetric(rows, 8) if kind == "int8" else code_book(rows, CODE_BOOKS[kind])
+def rounded_activations(kind: str, rows: FloatArray, *, whole: bool = False) -> FloatArray:
+    """Activations after rounding by one scale for each row, or one for all of them: `[rows, inputs]`."""
+    largest = float(np.abs(rows).max()) if whole else None
+    return symmetric(rows, 8, largest=largest) if kind == "int8" else code_book(rows, CODE_BOOKS[kind], largest=largest)
 
 
 def rounded_to(dtype: str, values: FloatArray) -> FloatArray:

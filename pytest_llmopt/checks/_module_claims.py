@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from pytest_llmopt.checks._group_claims import group_claims
 from pytest_llmopt.checks._modules import measure
 from pytest_llmopt.core.inspection import Claim
 from pytest_llmopt.core.probing import Probes
@@ -49,7 +50,11 @@ def module_claims(options: object, candidate: object, reference: object, use: Us
             f"{', '.join(changed)} must stay as the reference's, bit by bit, and its outputs differ",
         )
     ]
-    return claims + _of_weights(form, found) + _of_activations(form, found) if found else claims
+    return (
+        claims + _of_weights(form, found) + group_claims(form, found) + _of_activations(form, found)
+        if found
+        else claims
+    )
 
 
 def _of_weights(form: WeightFormat, found: Sequence[Measured]) -> list[Claim]:
@@ -75,15 +80,15 @@ def _of_weights(form: WeightFormat, found: Sequence[Measured]) -> list[Claim]:
             f"{bias.name}: zeros give {_bias(bias.bias_error)}",
         ),
     ]
-    counted = [item for item in found if item.spare_levels is not None]
+    counted = [item for item in found if item.excess_levels is not None]
     if counted:
-        many = _worst(counted, lambda item: float(item.spare_levels or 0))
+        many = _worst(counted, lambda item: float(item.excess_levels or 0))
         claims.append(
             Claim(
-                "spare_levels",
-                Metric(Estimate.exact(many.spare_levels or 0, len(counted)), Tolerance(at_most=0), "levels"),
-                f"{many.name}: a group has {2**form.bits + (many.spare_levels or 0)} distinct weights, and {form.bits} "
-                f"bits are {2**form.bits}: unquantized, or weights of one group have several scales",
+                "excess_levels",
+                Metric(Estimate.exact(many.excess_levels or 0, len(counted)), Tolerance(at_most=0), "levels"),
+                f"{many.name}: a group has {2**form.bits + (many.excess_levels or 0)} distinct weights, and "
+                f"{form.bits} bits are {2**form.bits}: unquantized, or weights of one group have several scales",
             )
         )
     return claims
@@ -92,35 +97,45 @@ def _of_weights(form: WeightFormat, found: Sequence[Measured]) -> list[Claim]:
 def _of_activations(form: WeightFormat, found: Sequence[Measured]) -> list[Claim]:
     low, high = ACTIVATION_ERROR
     promised = form.activations is not None
-    moved = _worst(found, lambda item: item.batch_dependence)
-    off = _worst(
-        found, lambda item: abs(math.log(max(item.activation_error, 1e-30))) if promised else item.activation_error
-    )
+    ran = [(item, item.activation_error) for item in found if item.activation_error is not None]
+    mated = [(item, item.batch_dependence) for item in found if item.batch_dependence is not None]
+    claims = []
     rounded = form.activations or "int8"
-    if not promised:
-        otherwise = f"are not promised to be rounded, and the output is off as if they were ({rounded})"
-    elif off.activation_error < low:
-        otherwise = f"are promised to be rounded to {rounded}, and are not: this runs another kernel"
-    else:
-        otherwise = f"are rounded to {rounded} by a worse scale than their own, or sums of codes overflow"
-    return [
-        Claim(
-            "activation_error",
-            Metric(
-                Estimate.exact(off.activation_error, len(found)),
-                Tolerance(at_least=low, at_most=high) if promised else Tolerance(at_most=UNPROMISED_ERROR),
-                f"of {rounded} rounding",
-            ),
-            f"{off.name}: an error of {off.activation_error:.2g} times the power of honest rounding; activations "
-            f"{otherwise}",
-        ),
-        Claim(
-            "batch_dependence",
-            Metric(Estimate.exact(moved.batch_dependence, len(found)), Tolerance(at_most=1), "of arithmetic"),
-            f"{moved.name}: a row changes {moved.batch_dependence:.2g} times as much as arithmetic explains when it "
-            "is alone in its batch: is a scale taken over the batch?",
-        ),
-    ]
+    if ran:
+        off, error = _largest(ran, lambda value: abs(math.log(max(value, 1e-30))) if promised else value)
+        if not promised:
+            otherwise = f"are not promised to be rounded, and the output is off as if they were ({rounded})"
+        elif error < low:
+            otherwise = f"are promised to be rounded to {rounded}, and are not: this runs another kernel"
+        else:
+            otherwise = f"are rounded to {rounded} by a worse scale than their own, or sums of codes overflow"
+        claims.append(
+            Claim(
+                "activation_error",
+                Metric(
+                    Estimate.exact(error, len(ran)),
+                    Tolerance(at_least=low, at_most=high) if promised else Tolerance(at_most=UNPROMISED_ERROR),
+                    f"of {rounded} rounding",
+                ),
+                f"{off.name}: an error of {error:.2g} times the power of honest rounding; activations {otherwise}",
+            )
+        )
+    if mated:
+        moved, change = _largest(mated, lambda value: value)
+        claims.append(
+            Claim(
+                "batch_dependence",
+                Metric(Estimate.exact(change, len(mated)), Tolerance(at_most=1), "of arithmetic"),
+                f"{moved.name}: a row changes {change:.2g} times as much as arithmetic explains when it is alone in "
+                "its batch: is a scale taken over the batch? Where that is by design, say so: "
+                "WeightFormat(activation_scales='tensor')",
+            )
+        )
+    return claims
+
+
+def _largest(values: Sequence[tuple[Measured, float]], key: Callable[[float], float]) -> tuple[Measured, float]:
+    return max(values, key=lambda item: math.inf if math.isnan(key(item[1])) else key(item[1]))
 
 
 def _shortfall_limit(form: WeightFormat) -> float:

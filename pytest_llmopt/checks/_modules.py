@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmopt.checks._honest import HALF_STEP, Band, coarsest, rounded_activations, rounded_to, sqnr_band
+from pytest_llmopt.checks._groups import GroupErrors, group_errors
+from pytest_llmopt.checks._honest import (
+    HALF_STEP,
+    Band,
+    coarsest,
+    in_groups,
+    rounded_activations,
+    rounded_to,
+    sqnr_band,
+)
+from pytest_llmopt.checks._rescaled import SAME_MATRIX, Factors, factors, rescaled
 from pytest_llmopt.statistics.fake_quantizers import sqnr_db
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
-    from pytest_llmopt.core.inspection import Projection, Use
+    from pytest_llmopt.core.inspection import Use
     from pytest_llmopt.core.logprobs import FloatArray, IntArray
     from pytest_llmopt.core.probing import AffineMap, Probes, StoredMap
     from pytest_llmopt.core.weight_format import WeightFormat
 
-WEIGHTS = 2**24
-"""Read in all. A larger model is sampled: of each kind the first, a middle and the last layer, and some outputs."""
+WEIGHTS = 2**28
+"""Read in all. Of a larger model some outputs of every projection are read, as many of each as fit."""
 LEAST_OUTPUTS = 16
 ROWS = 16
 """Random inputs to each projection, every other one smaller by `SMALL`."""
@@ -40,20 +49,24 @@ class Measured:
     honest: Band
     bias_error: float
     """Root mean square of the difference to the reference's bias, by that of the bias."""
-    spare_levels: int | None
+    excess_levels: int | None
     """Distinct weights that the fullest group has beyond 2^bits, or None where groups cannot be told."""
-    activation_error: float
+    activation_error: float | None
     """Power of the error that its activations add, over that of honest rounding (to int8 where none is promised).
 
     Arithmetic hides errors below a floor; this is the value nearest to the promise that it leaves possible, of large
-    rows or of small ones.
+    rows or of small ones. None of an expert, which does not run alone.
     """
-    batch_dependence: float
-    """How much a row changes without its batch mates, over what arithmetic may change."""
+    batch_dependence: float | None
+    """How much a row changes without its batch mates, over what arithmetic may change; None where it may by design."""
     gain: float
     """The factor on the reference's weights that fits the effective ones best."""
     shift: float
     """Share of the error that is one constant for each group of a row, as a wrong zero point makes."""
+    groups: GroupErrors
+    """Its worst groups."""
+    seen: float = 1.0
+    """Share of its weights that were read."""
 
     @property
     def shortfall_db(self) -> float:
@@ -73,24 +86,51 @@ def measure(
     rng = np.random.default_rng(seed)
     names = {item.name for item in use.reference.projections}
     shared = [item for item in use.inspection.projections if item.name in names]
-    kept = [item for item in shared if item.is_head or _matches(form, item.name)]
-    chosen = _chosen([item for item in shared if item not in kept], rng)
-    inputs = sum(candidate.shape_of(item.name)[1] for item in chosen)
-    most = max(LEAST_OUTPUTS, WEIGHTS // max(1, inputs))
+    kept = [item for item in shared if item.is_head or form.keeps(item.name)]
+    # One that the reference does not have by this name may be an expert that lies in a stack there.
+    covered = [item for item in use.inspection.projections if not item.is_head and not form.keeps(item.name)]
+    share = min(1.0, WEIGHTS / max(1, sum(item.parameters for item in covered)))
     unit = coarsest(use.dtype, form.computes_in)
+    samples = {item.name: _sample(form, candidate.shape_of(item.name), share, rng) for item in covered}
+    fitted = _factors(samples, candidate, reference) if form.rescaled else {}
     found = []
-    for item in chosen:
-        outputs = candidate.shape_of(item.name)[0]
-        sample = np.sort(rng.permutation(outputs)[:most])
+    for item in covered if fitted or not form.rescaled else ():
+        sample, shape = samples[item.name], candidate.shape_of(item.name)
         stored = reference.stored(item.name, sample)
-        if stored is not None:
-            effective = candidate.effective(item.name, sample)
-            rows = _inputs(candidate.shape_of(item.name)[1], rng)
-            given = candidate.push(item.name, rows[:, None], sample)[:, 0]
-            alone = np.concatenate([candidate.push(item.name, row[None, None], sample)[0] for row in rows[:2]])
-            found.append(_measured(form, item.name, stored, effective, Pushed(rows, given, alone), unit))
+        if stored is None or stored.weight.shape[1] != shape[1]:
+            continue
+        if form.rescaled:
+            stored = rescaled(item.name, stored, sample, fitted)
+        effective = candidate.effective(item.name, sample)
+        pushed = None if item.is_expert else _pushed(candidate, item.name, sample, rng)
+        order = candidate.order_of(item.name) if form.act_order else None
+        found.append(_measured(form, item.name, stored, effective, pushed, unit, sample, order, len(sample) / shape[0]))
     changed = [item.name for item in kept if _changed(item.name, candidate, reference, use.dtype, rng)]
     return found, changed
+
+
+def _factors(samples: Mapping[str, IntArray], candidate: Probes, reference: Probes) -> dict[str, Factors]:
+    """How projections were rescaled; nothing where most are not the reference's at all, as rotated ones are not."""
+    found = {}
+    for name, sample in samples.items():
+        stored = reference.stored(name, sample)
+        if stored is not None and stored.weight.shape[1] == candidate.shape_of(name)[1]:
+            found[name] = factors(stored, candidate.effective(name, sample))
+    cosines = [item.cosine for item in found.values()]
+    return found if cosines and not float(np.median(cosines)) < SAME_MATRIX else {}
+
+
+def _sample(form: WeightFormat, shape: tuple[int, int], share: float, rng: np.random.Generator) -> IntArray:
+    """Numbers of outputs: all, or a share of them at random, in runs at whose ends groups of the format end too."""
+    outputs, inputs = shape
+    run = 1
+    if form.flattened:
+        size = form.group_of(inputs)
+        run = size // math.gcd(size, inputs)
+    runs = -(-outputs // run)
+    chosen = np.sort(rng.permutation(runs)[: max(-(-LEAST_OUTPUTS // run), round(share * runs))])
+    rows = (chosen[:, None] * run + np.arange(run)[None]).ravel()
+    return rows[rows < outputs]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,22 +145,11 @@ class Pushed:
     """`[2, outputs]`: the first large and the first small one, each in a batch of its own."""
 
 
-def _matches(form: WeightFormat, name: str) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in form.kept)
-
-
-def _chosen(items: Sequence[Projection], rng: np.random.Generator) -> list[Projection]:
-    """All of a small model; of a large one the first, a random middle one and the last of each kind."""
-    if sum(item.parameters for item in items) <= WEIGHTS:
-        return list(items)
-    kinds: dict[str, list[Projection]] = {}
-    for item in items:
-        kinds.setdefault(item.name.rpartition(".")[2], []).append(item)
-    chosen = []
-    for members in kinds.values():
-        places = {0, int(rng.integers(len(members))), len(members) - 1}
-        chosen += [members[place] for place in sorted(places)]
-    return chosen
+def _pushed(candidate: Probes, name: str, sample: IntArray, rng: np.random.Generator) -> Pushed:
+    rows = _inputs(candidate.shape_of(name)[1], rng)
+    together = candidate.push(name, rows[:, None], sample)[:, 0]
+    alone = np.concatenate([candidate.push(name, row[None, None], sample)[0] for row in rows[:2]])
+    return Pushed(rows, together, alone)
 
 
 def _inputs(width: int, rng: np.random.Generator) -> FloatArray:
@@ -131,25 +160,36 @@ def _inputs(width: int, rng: np.random.Generator) -> FloatArray:
 
 
 def _measured(
-    form: WeightFormat, name: str, stored: StoredMap, effective: AffineMap, pushed: Pushed, unit: float
+    form: WeightFormat,
+    name: str,
+    stored: StoredMap,
+    effective: AffineMap,
+    pushed: Pushed | None,
+    unit: float,
+    sample: IntArray,
+    order: IntArray | None,
+    seen: float,
 ) -> Measured:
     error = effective.weight.astype(np.float64) - stored.weight
     power = float(np.square(stored.weight, dtype=np.float64).sum())
     gain = 1 + float((error * stored.weight).sum()) / power if power else 1.0
-    starts = np.arange(0, error.shape[1], form.group_of(error.shape[1]))
-    sizes = np.diff(np.append(starts, error.shape[1]))
-    constant = float((np.square(np.add.reduceat(error, starts, axis=1)) / sizes).sum())
+    lined_up = in_groups(form, error)
+    starts = np.arange(0, lined_up.shape[1], form.group_of(lined_up.shape[1]))
+    sizes = np.diff(np.append(starts, lined_up.shape[1]))
+    constant = float((np.square(np.add.reduceat(lined_up, starts, axis=1)) / sizes).sum())
     total = float(np.square(error).sum())
     return Measured(
         name,
         sqnr_db(stored.weight, effective.weight),
         sqnr_band(form, stored, unit),
         _relative(effective.bias - stored.bias, stored.bias),
-        _spare_levels(form, effective.weight, starts, sizes),
-        _activation_error(form, effective, pushed, unit),
-        _batch_dependence(pushed, unit),
+        _excess_levels(form, in_groups(form, effective.weight), starts, sizes),
+        None if pushed is None else _activation_error(form, effective, pushed, unit),
+        None if pushed is None or form.depends_on_batch else _batch_dependence(pushed, effective.weight, unit),
         gain,
         constant / total if total else 0.0,
+        group_errors(form, stored, effective, unit, sample, order),
+        seen,
     )
 
 
@@ -158,7 +198,7 @@ def _relative(difference: FloatArray, values: FloatArray) -> float:
     return 0.0 if size == 0 else size / base if base else math.inf if size > 0 else math.nan
 
 
-def _spare_levels(form: WeightFormat, weights: FloatArray, starts: IntArray, sizes: IntArray) -> int | None:
+def _excess_levels(form: WeightFormat, weights: FloatArray, starts: IntArray, sizes: IntArray) -> int | None:
     if form.act_order or 2**form.bits >= sizes.max():
         return None
     # A row of the identity has one product to add, so equal codes give equal weights to the last bit.
@@ -175,7 +215,8 @@ def _activation_error(form: WeightFormat, effective: AffineMap, pushed: Pushed, 
     # The 1 by which the weights were read may have been clipped by half a step, and so all of them.
     gain = float((seen * exact).sum() / np.square(exact).sum()) if exact.any() else 1.0
     error = seen - exact * np.clip(gain, 1 - HALF_STEP, 1 + HALF_STEP)
-    honest = (rounded_activations(form.activations or "int8", rows) - rows) @ weight
+    rounded = rounded_activations(form.activations or "int8", rows, whole=form.depends_on_batch)
+    honest = (rounded - rows) @ weight
     # The output is rounded, with its bias once more; and the weights were read with a bias, each rounded twice.
     lengths = np.square(rows).sum(axis=1, keepdims=True)
     floor = unit**2 / 3 * (np.square(exact) + (2 + 2 * lengths) * np.square(effective.bias))
@@ -197,10 +238,18 @@ def _distance(value: float, promised: float) -> float:
     return abs(math.log(max(value, 1e-30))) if promised else value
 
 
-def _batch_dependence(pushed: Pushed, unit: float) -> float:
-    """Sums of n terms in another order differ by sqrt(n) roundings (Higham and Mary, doi:10.1137/18M1226312)."""
+def _batch_dependence(pushed: Pushed, weight: FloatArray, unit: float) -> float:
+    """Sums of n terms in another order differ by sqrt(n) roundings (Higham and Mary, doi:10.1137/18M1226312).
+
+    Of the size that the sums have when their terms do not cancel, as those of a single output may.
+    """
+    rows = np.square(pushed.rows[:2], dtype=np.float64)
+    sizes = np.sqrt((rows @ np.square(weight, dtype=np.float64).T).mean(axis=1))
     allowed = math.sqrt(pushed.rows.shape[1]) * unit
-    changes = [_relative(own - mated, own) for own, mated in zip(pushed.alone, pushed.together, strict=False)]
+    changes = [
+        _relative(own - mated, np.maximum(size, np.abs(own).astype(np.float64)))
+        for own, mated, size in zip(pushed.alone, pushed.together, sizes, strict=False)
+    ]
     return max(changes) / allowed if not np.isnan(changes).any() else math.nan
 
 

@@ -30,6 +30,8 @@ class Projection:
     """How often its weight, in the very form that it is held in, was given to the framework's linear product."""
     columns: int = 0
     """Its inputs; 0 where they are not known."""
+    is_expert: bool = False
+    """Whether it is one matrix of a stack of experts, such as `experts.down_proj[3]`, which does not run alone."""
 
     @property
     def bytes_per_parameter(self) -> float:
@@ -108,6 +110,8 @@ class Inspection:
     """The most tokens, prompt and output together, that it was asked for so far."""
     measured: Mapping[str, float] = field(default_factory=dict)
     """Figures that its optimizations asked for, by name, taken after it decoded."""
+    other_weights: Mapping[str, int] = field(default_factory=dict)
+    """Parameters of matrices that are no projection, embedding or norm, by name: routers, convolutions, the unknown."""
     adapted_modules: int = 0
     """Layers that run with an adapter beside them."""
     lacks: Mapping[str, str] = field(default_factory=dict)

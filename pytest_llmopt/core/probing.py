@@ -36,7 +36,14 @@ class Probes(Protocol):
         ...
 
     def stored(self, projection: str, outputs: IntArray) -> StoredMap | None:
-        """Its plain weights as they are stored, or None where they are packed."""
+        """Its plain weights as they are stored, or None where they are packed, or where there is none of that name.
+
+        An expert may lie apart in one engine and in a stack in another: `experts.3.up_proj` is found in the stack too.
+        """
+        ...
+
+    def order_of(self, projection: str) -> IntArray | None:
+        """Its inputs in the order in which they share scales, or None where they do so as they stand: `[inputs]`."""
         ...
 
     def effective(self, projection: str, outputs: IntArray) -> AffineMap:

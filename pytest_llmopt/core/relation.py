@@ -10,6 +10,7 @@ import numpy as np
 from pytest_llmopt.core.engine import Continuation
 from pytest_llmopt.core.errors import LlmoptError
 from pytest_llmopt.core.logprobs import TopLogprobs
+from pytest_llmopt.core.weight_format import HasWeightFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -117,6 +118,18 @@ class Subject:
         """
         if ability in self.inspection.lacks:
             raise NotApplicableError(self.inspection.lacks[ability])
+
+    def require_own_scales(self) -> None:
+        """Refuse an engine whose activations share a scale by design: a token depends on what it is processed with.
+
+        Raises:
+            NotApplicableError: one of its optimizations says so, by its weight format.
+        """
+        for item in self.engine.variant.optimizations:
+            form = item.options.weight_format if isinstance(item.options, HasWeightFormat) else None
+            if form is not None and form.depends_on_batch:
+                msg = f"{item.short_name} rounds the activations of a batch by one scale, so company matters by design"
+                raise NotApplicableError(msg)
 
 
 class Relation(Protocol):

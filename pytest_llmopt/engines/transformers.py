@@ -227,6 +227,10 @@ class TransformersEngine:
         """The parameters of a plain linear layer, None of any other."""
         return probing.stored(self._loaded.model, projection, outputs)
 
+    def order_of(self, projection: str) -> IntArray | None:
+        """The inputs by the number of their group, where the layer keeps such numbers (act-order)."""
+        return probing.order_of(self._loaded.model, projection)
+
     def effective(self, projection: str, outputs: IntArray) -> AffineMap:
         """What a projection computes, seen by the identity matrix."""
         with self._running():

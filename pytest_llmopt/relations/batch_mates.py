@@ -21,6 +21,7 @@ TOKENS = 2
 
 def batch_mates(subject: Subject) -> Iterator[Pair]:
     """A prompt gets the same beside others as alone, in batches of 2 to 9."""
+    subject.require_own_scales()
     subject.require_batches()
     parts = [subject.part(13 * row, context, TOKENS) for row, context in enumerate(CONTEXTS)]
     alone = [subject.engine.force([part])[0] for part in parts]

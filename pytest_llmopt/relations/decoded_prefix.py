@@ -20,6 +20,7 @@ DECODED = (128, 264)
 
 def decoded_prefix(subject: Subject) -> Iterator[Pair]:
     """What was decoded long ago counts as what was prefilled, however long an answer becomes."""
+    subject.require_own_scales()
     room = min(len(subject.text), subject.engine.max_length or len(subject.text)) - CONTEXT - TOKENS
     lengths = [length for length in DECODED if length <= room]
     if not lengths:

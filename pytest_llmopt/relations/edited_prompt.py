@@ -23,6 +23,7 @@ AFTER, TOKENS = 2, 3
 
 def edited_prompt(subject: Subject) -> Iterator[Pair]:
     """A prompt gets its own answer, not that of an earlier one that it resembles."""
+    subject.require_own_scales()
     room = min(len(subject.text), subject.engine.max_length or len(subject.text)) - AFTER - TOKENS
     end = next((block for block in BLOCKS if block <= room), None)
     if end is None:

@@ -20,6 +20,7 @@ CHANGED = (46, 24, 4)
 
 def later_token(subject: Subject) -> Iterator[Pair]:
     """Changing a later token moves no earlier log-probability."""
+    subject.require_own_scales()
     tokens = subject.text[:LENGTH]
     continuation = Continuation(tokens[:1], tokens[1:])
     (base,) = subject.engine.score([continuation])

@@ -20,6 +20,7 @@ WIDTHS = (6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 97, 129)
 
 def padding(subject: Subject) -> Iterator[Pair]:
     """The amount of padding does not matter."""
+    subject.require_own_scales()
     subject.require_batches()
     short = subject.part(0, CONTEXT, TOKENS)
     base = subject.engine.force([short])

@@ -21,6 +21,7 @@ CHUNKS = (32, 16, 7, 3)
 def prefill_chunk(subject: Subject) -> Iterator[Pair]:
     """The size of the pieces in which a prompt is processed does not matter."""
     subject.require("prefill_chunk")
+    subject.require_own_scales()
     parts = [subject.part(0, context, TOKENS) for context in CONTEXTS]
     names = [f"text of {context} tokens" for context in CONTEXTS]
     base = subject.engine.force(parts)

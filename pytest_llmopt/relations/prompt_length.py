@@ -21,6 +21,7 @@ TOKENS = 3
 
 def prompt_length(subject: Subject) -> Iterator[Pair]:
     """Prefill and decode agree: it does not matter where a text is cut, at blocks of kernels or the sliding window."""
+    subject.require_own_scales()
     window = subject.inspection.sliding_window
     blocks = sorted({*BLOCKS, *((window, 2 * window) if window else ())})
     room = min(len(subject.text), subject.engine.max_length or len(subject.text)) - TOKENS - max(SHIFTS)

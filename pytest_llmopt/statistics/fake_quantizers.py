@@ -66,6 +66,7 @@ def symmetric(
     order: IntArray | None = None,
     half_range: float | None = None,
     largest: float | None = None,
+    signed: bool = False,
 ) -> FloatArray:
     """Integers around 0, one scale a group, from the largest magnitude: `[rows, columns]`.
 
@@ -76,13 +77,14 @@ def symmetric(
         order: the columns in the order in which they are grouped (act-order): `[columns]`.
         half_range: the code that the largest magnitude gets, 2^(bits-1) - 1 unless the library has another.
         largest: magnitude of the whole tensor, which makes the scale one for all.
+        signed: the extreme of each group gets the lowest code, whatever its sign: the scale may be negative (GGUF).
     """
     top = 2 ** (bits - 1)
     half = top - 1 if half_range is None else half_range
-    magnitudes = (
-        _reduced(np.maximum, np.abs(values), group_size, order) if largest is None else np.full_like(values, largest)
-    )
-    scales = np.maximum(magnitudes / half, LEAST_SCALE)
+    low, high = extremes(values, group_size, order, None if largest is None else (-largest, largest))
+    scales = np.maximum(np.maximum(-low, high) / half, LEAST_SCALE)
+    if signed:
+        scales = np.where(high > -low, -scales, scales)
     return np.clip(np.rint(values / scales), -top, top - 1) * scales
 
 
@@ -103,7 +105,7 @@ def asymmetric(
         order: the columns in the order in which they are grouped (act-order): `[columns]`.
         span: least and greatest value of the whole tensor, which makes scale and zero point one for all.
     """
-    low, high = _ends(values, group_size, order, span)
+    low, high = extremes(values, group_size, order, span)
     top = 2**bits - 1
     low, high = np.minimum(low, 0), np.maximum(high, 0)
     scales = np.maximum((high - low) / top, LEAST_SCALE)
@@ -133,13 +135,13 @@ def affine(
         fits: how often the offset is moved to where the squared error of the codes is least, and the codes are chosen
             again; the steps keep their size (hqq, with another norm of the error).
     """
-    low, high = _ends(values, group_size, order, span)
+    low, high = extremes(values, group_size, order, span)
     top = 2**bits - 1
     scales = np.maximum((high - low) / top, LEAST_SCALE)
     steps = np.rint((values - low) / scales) * scales
-    sizes = _reduced(np.add, np.ones_like(values), group_size, order)
+    sizes = reduced(np.add, np.ones_like(values), group_size, order)
     for _ in range(fits):
-        low = _reduced(np.add, values - steps, group_size, order) / sizes
+        low = reduced(np.add, values - steps, group_size, order) / sizes
         steps = np.clip(np.rint((values - low) / scales), 0, top) * scales
     return steps + low
 
@@ -161,12 +163,21 @@ def code_book(
         order: the columns in the order in which they are grouped (act-order): `[columns]`.
         largest: magnitude of the whole tensor, which makes the scale one for all.
     """
-    magnitudes = (
-        _reduced(np.maximum, np.abs(values), group_size, order) if largest is None else np.full_like(values, largest)
-    )
-    scales = np.maximum(magnitudes, LEAST_SCALE)
+    low, high = extremes(values, group_size, order, None if largest is None else (-largest, largest))
+    scales = np.maximum(np.maximum(-low, high), LEAST_SCALE)
     middles = ((levels[1:] + levels[:-1]) / 2).astype(values.dtype)
     return levels.astype(values.dtype)[np.searchsorted(middles, values / scales)] * scales
+
+
+def level_gaps(values: FloatArray, levels: FloatArray) -> FloatArray:
+    """The distance between the two levels of a code book around each value, and of the last two beyond them.
+
+    Args:
+        values: of any shape, in the unit of the levels.
+        levels: ascending.
+    """
+    places = np.clip(np.searchsorted(levels, values), 1, len(levels) - 1)
+    return np.diff(levels).astype(values.dtype)[places - 1]
 
 
 def sqnr_db(values: FloatArray, approximations: FloatArray, noise: float = 0.0) -> float:
@@ -184,22 +195,22 @@ def sqnr_db(values: FloatArray, approximations: FloatArray, noise: float = 0.0) 
     return 10 * math.log10(signal / error) if signal > 0 else -math.inf if signal == 0 else math.nan
 
 
-def _ends(
+def extremes(
     values: FloatArray, group_size: int, order: IntArray | None, span: tuple[float, float] | None
 ) -> tuple[FloatArray, FloatArray]:
     """The least and greatest value of each one's group, or those given for the whole tensor: `[rows, columns]` each."""
     if span is not None:
         return np.full_like(values, span[0]), np.full_like(values, span[1])
-    return _reduced(np.minimum, values, group_size, order), _reduced(np.maximum, values, group_size, order)
+    return reduced(np.minimum, values, group_size, order), reduced(np.maximum, values, group_size, order)
 
 
-def _reduced(reduce: np.ufunc, values: FloatArray, group_size: int, order: IntArray | None) -> FloatArray:
+def reduced(reduce: np.ufunc, values: FloatArray, group_size: int, order: IntArray | None) -> FloatArray:
     """The extreme of each group, at every column that is in it: `[rows, columns]`. The last group may be shorter."""
     columns = values.shape[1]
     size = group_size or columns
     ordered = values if order is None else values[:, order]
-    extremes = reduce.reduceat(ordered, np.arange(0, columns, size), axis=1)
-    spread = np.repeat(extremes, size, axis=1)[:, :columns]
+    found = reduce.reduceat(ordered, np.arange(0, columns, size), axis=1)
+    spread = np.repeat(found, size, axis=1)[:, :columns]
     if order is None:
         return spread
     back = np.empty_like(spread)

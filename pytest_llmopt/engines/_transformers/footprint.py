@@ -53,7 +53,8 @@ def _is_packed(module: Any) -> bool:
 
 def matrix_of(module: Any) -> tuple[int, int] | None:
     """Outputs and inputs of a matrix product, as the linear layers of all quantizers state them; else None."""
-    for outputs, inputs in (("out_features", "in_features"), ("outfeatures", "infeatures")):
+    # The last is `Conv1D` of Transformers, a linear layer with its weight transposed.
+    for outputs, inputs in (("out_features", "in_features"), ("outfeatures", "infeatures"), ("nf", "nx")):
         shape = (getattr(module, outputs, None), getattr(module, inputs, None))
         if isinstance(shape[0], int) and isinstance(shape[1], int):
             return (shape[0], shape[1])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.inspection import CacheInUse, ForwardPass, Inspection, Projection
-from pytest_llmopt.engines._transformers import generation
+from pytest_llmopt.engines._transformers import experts, generation
 from pytest_llmopt.engines._transformers.footprint import matrix_of, parts_of, tensors_of
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def inspect(loaded: Loaded, prompt: TokenIds, max_length: int | None) -> Inspect
         extra_tokens=loaded.plan.extra_tokens,
         longest_request=len(prompt) + TOKENS,
         measured={name: float(figure(loaded.model)) for name, figure in loaded.plan.measure.items()},
+        other_weights=experts.other_weights(loaded.model),
         adapted_modules=sum(bool(getattr(module, "active_adapters", ())) for module in adapted),
         checkpoint=loaded.checkpoint,
         excused=loaded.excused,
@@ -93,6 +94,16 @@ def _projections(model: Any, products: Mapping[int, int]) -> Iterator[Projection
             products.get(id(weight)),
             inputs,
         )
+    for stack in experts.stacks(model):
+        for number in range(stack.count):
+            yield Projection(
+                f"{stack.name}[{number}]",
+                stack.kind,
+                stack.weight_bytes // stack.count,
+                stack.outputs * stack.inputs,
+                columns=stack.inputs,
+                is_expert=True,
+            )
 
 
 @dataclass

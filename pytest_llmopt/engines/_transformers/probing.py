@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pytest_llmopt.core.probing import AffineMap, StoredMap
+from pytest_llmopt.engines._transformers import experts
 from pytest_llmopt.engines._transformers.footprint import matrix_of
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.logprobs import FloatArray, IntArray
 
+PLAIN = ("Linear", "Conv1D")
+"""Layers whose weight is what they multiply by; Transformers' `Conv1D` has it transposed."""
 ROWS = 1024
 """Rows of the identity in one forward pass."""
 
 
 def shape_of(model: Any, projection: str) -> tuple[int, int]:
-    """Outputs and inputs of a layer.
+    """Outputs and inputs of a layer, or of an expert.
 
     Raises:
         TypeError: it is no matrix product.
     """
+    found = experts.find(model, projection)
+    if found is not None:
+        return (found.shape[0], found.shape[1])
     module = model.get_submodule(projection)
     shape = matrix_of(module)
     if shape is None:
@@ -31,23 +38,47 @@ def shape_of(model: Any, projection: str) -> tuple[int, int]:
 
 
 def stored(model: Any, projection: str, outputs: IntArray) -> StoredMap | None:
-    """The parameters of a plain layer, or None of any other."""
+    """The parameters of a plain layer or expert, or None of any other."""
     import torch
 
-    module = model.get_submodule(projection)
-    weight: Any = getattr(module, "weight", None)
-    if type(module) is not torch.nn.Linear or type(weight) is not torch.nn.Parameter or not weight.is_floating_point():
+    found = experts.find(model, projection)
+    if found is not None:
+        weight, bias = found, None
+    else:
+        try:
+            module = model.get_submodule(projection)
+        except AttributeError:
+            return None
+        own: Any = getattr(module, "weight", None)
+        if type(own) is not torch.nn.Parameter or type(module).__name__ not in PLAIN:
+            return None
+        weight, bias = (own.T if type(module).__name__ == "Conv1D" else own), module.bias
+    if type(weight) not in {torch.nn.Parameter, torch.Tensor} or not weight.is_floating_point():
         return None
     rows = torch.as_tensor(outputs, device=weight.device)
-    bias = np.zeros(len(outputs), np.float32) if module.bias is None else _array(module.bias[rows])
     low, high = weight.detach().aminmax()
-    return StoredMap(_array(weight[rows]), bias, float(low), float(high))
+    added = np.zeros(len(outputs), np.float32) if bias is None else _array(bias[rows])
+    return StoredMap(_array(weight[rows]), added, float(low), float(high))
+
+
+def order_of(model: Any, projection: str) -> IntArray | None:
+    """The inputs sorted by the number of their group, where the layer keeps them (`g_idx` of GPTQ)."""
+    if experts.find(model, projection) is not None:
+        return None
+    numbers = getattr(model.get_submodule(projection), "g_idx", None)
+    if numbers is None or numbers.numel() != shape_of(model, projection)[1]:
+        return None
+    return np.argsort(numbers.detach().cpu().numpy(), kind="stable")
 
 
 def effective(model: Any, projection: str, outputs: IntArray) -> AffineMap:
-    """The layer's response to zeros, and to one input after another."""
+    """The layer's response to zeros, and to one input after another; of an expert the weights that it multiplies by."""
     import torch
 
+    found = experts.find(model, projection)
+    if found is not None:
+        chosen = _plain(found)[torch.as_tensor(outputs, device=found.device)]
+        return AffineMap(_array(chosen), np.zeros(len(outputs), np.float32))
     inputs = shape_of(model, projection)[1]
     # Zeros go alone, as the rows of the identity do: in one batch the one could hide behind the scale of the other.
     bias = push(model, projection, np.zeros((1, 1, inputs), np.float32), outputs)[0, 0]
@@ -69,12 +100,26 @@ def push(model: Any, projection: str, inputs: FloatArray, outputs: IntArray | No
 def _forward(model: Any, projection: str, inputs: Any, outputs: IntArray | None) -> FloatArray:
     import torch
 
-    module = model.get_submodule(projection)
-    device = next((item.device for item in (*module.parameters(), *module.buffers())), model.device)
+    found = experts.find(model, projection)
+    module: Any = model.get_submodule(projection) if found is None else functools.partial(_times, found)
+    device = (
+        found.device
+        if found is not None
+        else next((item.device for item in (*module.parameters(), *module.buffers())), model.device)
+    )
     with torch.no_grad():
         given = module(inputs.to(device=device, dtype=model.dtype))
         chosen = given if outputs is None else given[..., torch.as_tensor(outputs, device=given.device)]
         return _array(chosen)
+
+
+def _times(weight: Any, inputs: Any) -> Any:
+    return inputs @ _plain(weight).to(inputs.dtype).T
+
+
+def _plain(weight: Any) -> Any:
+    """The values of an expert's weight, whatever class of tensor holds them."""
+    return weight.dequantize() if hasattr(weight, "__tensor_flatten__") and hasattr(weight, "dequantize") else weight
 
 
 def _array(tensor: Any) -> FloatArray:

@@ -10,10 +10,15 @@ from pytest_llmopt.core.inspection import Claim
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 
 if TYPE_CHECKING:
-    from pytest_llmopt.core.inspection import Use
+    from collections.abc import Sequence
+
+    from pytest_llmopt.core.inspection import Projection, Use
+    from pytest_llmopt.core.weight_format import WeightFormat
 
 SLACK = 1.25
 """How far above the promised bytes a projection may lie: code books and scales weigh more on small ones."""
+PACKED_SHARE = 0.85
+"""Of all weights, at least: routers, convolutions and state matrices may stay; they are 8 % of a tiny Mamba."""
 LEAST_KL = {"float32": 1e-8, "float64": 1e-8}
 """What rounding alone stays below; in 16 bits rounding gives as much as 8 bits do, and only exact equality tells."""
 LEAST_KL_16 = 1e-10
@@ -33,15 +38,18 @@ def product_claim(use: Use) -> Claim:
     )
 
 
-def weight_claims(use: Use, bytes_per_parameter: float, *, bytes_per_column: float = 0.0) -> list[Claim]:
+def weight_claims(
+    use: Use, bytes_per_parameter: float, *, bytes_per_column: float = 0.0, form: WeightFormat | None = None
+) -> list[Claim]:
     """The claims of a quantizer that promises so many bytes for each weight of the body, scales included.
 
     Args:
         use: what was seen of the candidate.
         bytes_per_parameter: held for each weight.
         bytes_per_column: held beside them for each input column, such as its place in an order.
+        form: the format, for the projections that it keeps as they are; None keeps the head only.
     """
-    body = use.inspection.body
+    body = [item for item in use.inspection.body if form is None or not form.keeps(item.name)]
     before = {item.name: item for item in use.reference.body}
     promised = {item.name: bytes_per_parameter * item.parameters + bytes_per_column * item.columns for item in body}
     packed = [item for item in body if item.weight_bytes <= SLACK * promised[item.name]]
@@ -59,6 +67,7 @@ def weight_claims(use: Use, bytes_per_parameter: float, *, bytes_per_column: flo
             "projections hold more bytes than the scheme promises"
             + (f", such as {lazy.name}: {lazy.kind}, {lazy.bytes_per_parameter:.3g} bytes/weight" if lazy else ""),
         ),
+        _packed_share(use, body, packed, form),
         Claim(
             "unquantized_types",
             Metric(Estimate.exact(len(same), len(body)), Tolerance(at_most=0), "modules"),
@@ -88,3 +97,22 @@ def weight_claims(use: Use, bytes_per_parameter: float, *, bytes_per_column: flo
             "too good: it differs from the reference by no more than rounding, as an unquantized model does",
         ),
     ]
+
+
+def _packed_share(
+    use: Use, body: Sequence[Projection], packed: Sequence[Projection], form: WeightFormat | None
+) -> Claim:
+    """Of all weights: what is in no linear layer, such as a stack of experts, counts too."""
+    names = {item.name for item in packed}
+    others = {name: size for name, size in use.inspection.other_weights.items() if form is None or not form.keeps(name)}
+    left = {item.name: item.parameters for item in body if item.name not in names} | others
+    whole = sum(item.parameters for item in body) + sum(others.values())
+    share = sum(item.parameters for item in packed) / max(1, whole)
+    largest = sorted(left, key=lambda name: -left[name])[:3]
+    return Claim(
+        "packed_share",
+        Metric(Estimate.exact(share, len(body)), Tolerance(at_least=PACKED_SHARE), "share"),
+        f"{share:.0%} of all weights are packed, embeddings, norms and the head aside. Not packed: "
+        f"{', '.join(largest)}{f' and {len(left) - 3} more' if len(left) > 3 else ''}. A method that leaves them on "  # noqa: PLR2004 - as many as are named
+        "purpose says so by `kept` of its weight_format",
+    )

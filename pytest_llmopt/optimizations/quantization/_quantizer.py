@@ -71,7 +71,7 @@ class Quantizer(Optimization):
     def claims(self, use: Use) -> Sequence[Claim]:
         """Projections packed as promised, at a price that can be seen."""
         wider = self.scale_bytes_per_weight if use.dtype == "float32" else 0.0
-        return weight_claims(use, self.bytes_per_weight + wider)
+        return weight_claims(use, self.bytes_per_weight + wider, form=self.weight_format)
 
     @classmethod
     def described_by(cls, config: Mapping[str, Any], **options: Any) -> Self:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Cuda, Package, Requirement
+from pytest_llmopt.core.weight_format import WeightFormat
 from pytest_llmopt.optimizations.quantization._calibrated import Calibrated
 from pytest_llmopt.optimizations.quantization._claims import weight_claims
 from pytest_llmopt.optimizations.quantization._kernels import Kernel, dispatch_claim, dispatched, needs_cuda
 from pytest_llmopt.optimizations.quantization._quiet import elsewhere
-from pytest_llmopt.optimizations.quantization._shapes import bytes_beside_codes, refuse_groups
+from pytest_llmopt.optimizations.quantization._shapes import bytes_beside_codes, refuse_groups, share_a_scale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,6 +92,18 @@ class Awq(Calibrated):
     def bytes_per_weight(self) -> float:
         """The code, and for each group a scale in 16 bits and a zero point: in the checkpoint and on CUDA kernels."""
         return self.bits / 8 + bytes_beside_codes(self.group_size, 2.5)
+
+    @property
+    def weight_format(self) -> WeightFormat:
+        """Integers in groups, after a factor on every input."""
+        return WeightFormat(
+            self.bits,
+            "asymmetric" if self.zero_point else "symmetric",
+            group_size=share_a_scale(self.group_size),
+            calibrated=True,
+            rescaled=True,
+            computes_in="bfloat16",
+        )
 
     def claims(self, use: Use) -> Sequence[Claim]:
         """Packed as the kernel does that runs it, and that kernel is the one asked for."""

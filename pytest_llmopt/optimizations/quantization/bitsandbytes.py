@@ -88,7 +88,14 @@ class BitsAndBytes(Quantizer):
         """One scale for each output at 8 bits, where products are made in float16; one for 64 weights at 4."""
         if self.bits == 8:  # noqa: PLR2004 - bits
             return WeightFormat(8, activations="int8", computes_in="float16")
-        return WeightFormat(4, cast("Codes", self.quant_type), group_size=64, computes_in=self.compute_dtype)
+        return WeightFormat(
+            4,
+            cast("Codes", self.quant_type),
+            group_size=64,
+            flattened=True,
+            nested_scales=self.double_quant,
+            computes_in=self.compute_dtype,
+        )
 
     @classmethod
     def described_by(cls, config: Mapping[str, Any], **options: Any) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.weight_format import WeightFormat
 
 __all__ = ["Configured"]
+
+TOLD = ("gptq", "awq")
+"""Methods whose checkpoints are held to their weight format."""
 
 
 class Given:
@@ -118,10 +122,17 @@ class Configured(Quantizer):
     def weight_format(self) -> WeightFormat | None:
         """As the method says.
 
-        None of a checkpoint, whose config does not say whether weights were rescaled before they were rounded (AWQ,
-        SmoothQuant), or tuned.
+        The config of a checkpoint does not say whether weights were rescaled before they were rounded, or tuned: where
+        it is of GPTQ or AWQ both is allowed for; None of other checkpoints.
         """
-        return None if self.checkpoint or self._known is None else self._known.weight_format
+        try:
+            form = None if self._known is None else self._known.weight_format
+        except ModelError:  # it is not here yet
+            return None
+        if not self.checkpoint or form is None:
+            return form
+        method = plain_name(str(self._content.get("quant_method", "")))
+        return dataclasses.replace(form, calibrated=True, rescaled=True) if method in TOLD else None
 
     def claims(self, use: Use) -> Sequence[Claim]:
         """As the method does."""

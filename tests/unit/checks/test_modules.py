@@ -145,7 +145,7 @@ def off_by_a_code(model, _reference):
         ("quanto_float8", scaled, "sqnr_shortfall", "1.30 times"),
         ("quanto_int4", left_as_it_was, "sqnr_excess", "too good"),
         ("intx", scaled, "sqnr_shortfall", "look at its scales"),
-        ("int4", left_as_it_was, "spare_levels", "distinct weights"),
+        ("int4", left_as_it_was, "excess_levels", "distinct weights"),
         ("float8", scaled, "sqnr_shortfall", "1.30 times"),
         ("q4_0", groups_swapped, "sqnr_shortfall", "look at"),
         ("q4_1", off_by_a_code, "sqnr_shortfall", "zero points"),
@@ -175,7 +175,6 @@ def test_a_fault_of_one_projection_is_found_in_every_format(opened, method, plan
         ("compressed_tensors", {"scheme": "FP8_BLOCK"}),
         ("gguf", {"quant_type": "MXFP4"}),
         ("torchao", {"scheme": "float8_dynamic_activation"}),
-        ("awq", {}),
         ("configured", {"checkpoint": "made-by-others"}),
     ],
 )
@@ -220,7 +219,7 @@ def test_packed_weights_are_not_taken_for_plain_ones(opened):
 
 def test_a_plain_model_is_too_good_for_any_format(opened):
     claims = judged(WeightFormat(4, group_size=32, activations="int8"), opened("tiny-qwen"), opened("tiny-qwen"))
-    assert untrue(claims) == {"sqnr_excess", "spare_levels", "activation_error"}
+    assert untrue(claims) == {"sqnr_excess", "excess_levels", "activation_error"}
     assert "too good" in claims["sqnr_excess"].otherwise
     assert "and are not" in claims["activation_error"].otherwise
 
@@ -280,6 +279,6 @@ def test_a_large_model_is_sampled(opened, monkeypatch):
     candidate = opened("tiny-llama", "bitsandbytes", {})
     spoil(candidate, "model.layers.3.mlp.down_proj", lambda output, _: torch.zeros_like(output))
     claims = judged(WeightFormat(4, "nf4", group_size=64), candidate, opened("tiny-llama"))
-    assert {len(outputs) for _, outputs in reads} == {16}
-    assert 14 <= len(reads) <= 21
+    assert len(reads) == 28
+    assert max(len(outputs) for _, outputs in reads) < 64
     assert "sqnr_shortfall" in untrue(claims)
