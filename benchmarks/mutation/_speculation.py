@@ -43,6 +43,7 @@ class Verification(Mutant):
     """
 
     category: ClassVar[str] = "speculative_sampled"
+    honest: ClassVar[bool] = True
     base: ClassVar[tuple[tuple[str, Mapping[str, Any]], ...]] = (("decoding.assisted", {}),)
     needs: ClassVar[tuple[str, ...]] = ("sampling",)
 

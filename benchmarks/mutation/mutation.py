@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,6 +29,7 @@ CATEGORIES = (
     "sampling",
     "export",
     "performance",
+    "loading",
 )
 
 
@@ -55,6 +56,20 @@ class Mutant:
     needs: ClassVar[tuple[str, ...]] = ()
     """What has to happen for it to show: `sampling`, `padding`, `long_prompt`, `second_call`, `bias`, `window` ..."""
     dtype: ClassVar[str] = "float32"
+    against: ClassVar[tuple[tuple[str, Mapping[str, Any]], ...]] = ()
+    """The optimizations of the reference, with their options: both sides of a merged adapter have the adapter."""
+    both: ClassVar[tuple[type[Any], ...]] = ()
+    """Changes of ours, of this same form, that candidate and reference have: a penalty that the request asks for."""
+    patches_reference: ClassVar[bool] = False
+    """It changes a class or a module for good, and so the reference too: it is judged in a process of its own."""
+
+    honest: ClassVar[bool] = False
+    """A class that is an optimization of ours without a bug, for mutants to derive from; of its own, not inherited."""
+
+    @classmethod
+    def model_under_test(cls) -> str:
+        """The model of both sides, a name of the zoo or a folder."""
+        return cls.models[0]
 
     def for_transformers(self, plan: Any) -> None:
         """Change the model once it is loaded."""
@@ -85,10 +100,36 @@ class Entry:
 
     def variant(self, **options: Any) -> Variant:
         """The candidate: the base with the bug stacked on it."""
-        registry = Registry("optimizations", "optimization")
-        base = [Applied(name, build(registry.load(name), name, (), given)) for name, given in self.kind.base]
         own = Applied(self.full_name, build(self.kind, self.id, (), options))
-        return Variant(self.kind.models[0], (*base, own), dtype=self.kind.dtype, device="cpu")
+        return self._side((*self._both(), *_applied(self.kind.base), own))
+
+    def reference(self) -> Variant:
+        """What the candidate is judged against: the plain model, unless the kind says otherwise."""
+        return self._side((*self._both(), *_applied(self.kind.against)))
+
+    def control(self) -> Variant:
+        """The candidate without the bug: its base, and what a quantizer of ours does when it is honest."""
+        honest = next((kind for kind in self.kind.__mro__[1:] if vars(kind).get("honest")), None)
+        own = []
+        if honest is not None:
+            names = {item.name for item in fields(honest)}
+            given = {item.name: item.default for item in fields(self.kind) if item.name in names}
+            name = f"mutation.{honest.__name__.lower()}"
+            own = [Applied(name, build(honest, name, (), given))]
+        return self._side((*self._both(), *_applied(self.kind.base), *own))
+
+    def _both(self) -> list[Applied]:
+        return [
+            Applied(f"mutation.{kind.__name__.lower()}", build(kind, kind.__name__, (), {})) for kind in self.kind.both
+        ]
+
+    def _side(self, optimizations: tuple[Applied, ...]) -> Variant:
+        return Variant(self.kind.model_under_test(), optimizations, dtype=self.kind.dtype, device="cpu")
+
+
+def _applied(optimizations: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Applied]:
+    registry = Registry("optimizations", "optimization")
+    return [Applied(name, build(registry.load(name), name, (), given)) for name, given in optimizations]
 
 
 def catalogue(folders: Sequence[Path] = (), *, benign: bool | None = None) -> list[Entry]:

@@ -97,6 +97,7 @@ class WeightQuantizer(Mutant):
     promise: ClassVar[Promise] = Promise.ACCURATE
     conflicts: ClassVar[Mapping[str, str]] = {"quantization": "a model is quantized once"}
     category: ClassVar[str] = "weight_quantization"
+    honest: ClassVar[bool] = True
 
     bits: int = 4
     group: int = 32
@@ -205,6 +206,7 @@ class ActivationQuantizer(WeightQuantizer):
     """Weights in few bits, and int8 activations: one scale for each token, or a fixed one with a zero point."""
 
     category: ClassVar[str] = "activation_quantization"
+    honest: ClassVar[bool] = True
     activations: ClassVar[str] = "int8"
 
     static: bool = False
@@ -256,6 +258,7 @@ class Export(WeightQuantizer):
     """A checkpoint converted to another format, as GGUF's Q8_0 does: 8 bits, groups of 32, no zero points."""
 
     category: ClassVar[str] = "export"
+    honest: ClassVar[bool] = True
 
     bits: int = 8
     symmetric: bool = True
@@ -271,6 +274,7 @@ class CacheQuantizer(Mutant):
 
     promise: ClassVar[Promise] = Promise.ACCURATE
     category: ClassVar[str] = "activation_quantization"
+    honest: ClassVar[bool] = True
 
     stored_as: str = "float8_e4m3fn"
     bits: int = 8

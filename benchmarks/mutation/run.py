@@ -80,14 +80,13 @@ def _shared() -> tuple[Any, Any]:
     return loader, PromptSet.load(fixtures_folder() / "prompts" / "default.jsonl")
 
 
-def judge(task: Task) -> dict[str, Any]:
+def judge(task: Task, judges: Sequence[str] = tuple(JUDGES)) -> dict[str, Any]:
     """What every judge says of one candidate; a candidate of its own, loaded anew."""
     import numpy as np
     import torch
 
     from pytest_llmopt.core.context import Context
     from pytest_llmopt.core.prompts import PromptSet
-    from pytest_llmopt.core.variant import Variant
     from pytest_llmopt.runtime.side import Side
 
     (entry,) = [item for item in catalogue(task.folders) if item.full_name == task.full_name]
@@ -97,13 +96,15 @@ def judge(task: Task) -> dict[str, Any]:
         prompts = PromptSet(tuple(prompts[int(place)] for place in order))
     seeded = entry.benign and "seed" in entry.kind.__dataclass_fields__
     variant = entry.variant(**({"seed": task.seed} if seeded else {}))
-    plain = Variant(variant.model, dtype=variant.dtype, device="cpu")
+    plain = entry.reference()
     context = Context(open=loader.get, cache=STATE / "cache", reopen=loader.reopen)
     torch._dynamo.reset()  # noqa: SLF001 - the graphs of another candidate count against this one's limit
     result: dict[str, Any] = {"id": entry.id, "benign": entry.benign, "seed": task.seed}
     result |= {"category": entry.kind.category, "model": variant.model, "source": entry.kind.source, "judges": {}}
     reference = Side("reference", plain, loader.get(plain), context=context)
-    for names in ([OURS], [name for name in JUDGES if name != OURS]):
+    for names in ([OURS], [name for name in judges if name != OURS]):
+        if not names:
+            continue
         engine = loader.reopen(variant)
         case = Case(Side("candidate", variant, engine, context=context), reference, prompts, task.seed)
         for name in names:
@@ -116,7 +117,8 @@ def judge(task: Task) -> dict[str, Any]:
                 caught = f"raised {type(error).__name__}: {str(error).splitlines()[0][:80] if str(error) else ''}"
             result["judges"][name] = {"caught": caught, "seconds": time.perf_counter() - started + case.borrowed}
         engine.close()
-    write_json(task.file, result)
+    if tuple(judges) == tuple(JUDGES):
+        write_json(task.file, result)
     return result
 
 

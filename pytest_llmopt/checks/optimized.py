@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_llmopt.checks._acceptance import FALSE_ALARM, sampled_acceptance
 from pytest_llmopt.checks._checkpoint_claims import checkpoint_claims
 from pytest_llmopt.checks._draft import open_draft
+from pytest_llmopt.checks._floor import SIXTEEN_BITS
 from pytest_llmopt.checks._limits import shape_limits
 from pytest_llmopt.checks._module_claims import module_claims
+from pytest_llmopt.checks._sampled import ROUNDING_KL, Rates
 from pytest_llmopt.checks._work import work_claims
 from pytest_llmopt.core.checkpoint import differences, refuse_unknown
 from pytest_llmopt.core.engine import SamplingParams
@@ -46,6 +49,7 @@ def optimized(
     num_prompts: int = 3,
     max_new_tokens: int = 16,
     declared: Sequence[str] = (),
+    seed: int = 0,
 ) -> Verdict:
     """A verdict on whether every optimization of the candidate is really in effect, by what each says of itself.
 
@@ -54,18 +58,20 @@ def optimized(
     INCONCLUSIVE where one states no claims, or where the candidate has no optimization.
 
     Args:
-        candidate: the optimized side; decodes the prompts three times, and twice more if that leaves memory behind.
+        candidate: the optimized side; decodes the prompts three times, and twice more if that leaves memory behind. It
+            also samples some tokens where it has a draft model.
         reference: the side without them; scores what was decoded and is inspected too.
         prompts: texts, token ids or a prompt set; the end of the first `num_prompts` is used.
         num_prompts: how many prompts to use.
         max_new_tokens: tokens to decode after each of them.
         declared: facts beside the weights that the candidate changes on purpose, such as `eos_token_ids`.
+        seed: of the sampling, where there is a draft model.
 
     Raises:
         OptionError: a fact that is declared does not exist.
     """
     allowed = refuse_unknown(declared)
-    use = _observe(candidate, reference, PromptSet.of(prompts).take(num_prompts), max_new_tokens)
+    use = _observe(candidate, reference, PromptSet.of(prompts).take(num_prompts), max_new_tokens, seed)
     metrics: dict[str, Metric] = {}
     silent = []
     claims: list[tuple[str, Claim]] = []
@@ -85,7 +91,7 @@ def optimized(
     return Verdict("optimized", metrics, evidence, _diagnosis(use, untrue, silent))
 
 
-def _observe(candidate: Engine, reference: Engine, prompts: PromptSet, max_new_tokens: int) -> Use:
+def _observe(candidate: Engine, reference: Engine, prompts: PromptSet, max_new_tokens: int, seed: int) -> Use:
     limit = candidate.max_length
     room = CONTEXT_TOKENS if limit is None else max(1, min(CONTEXT_TOKENS, (limit - max_new_tokens) // 2))
     contexts = [prompt.encode(candidate)[-room:] for prompt in prompts]
@@ -100,18 +106,23 @@ def _observe(candidate: Engine, reference: Engine, prompts: PromptSet, max_new_t
     drift = [np.abs(logprob_difference(theirs, own.logprobs)) for theirs, own in zip(scored, generations, strict=True)]
     draft = open_draft(candidate)
     divergences = [kl_divergence(theirs, own.logprobs) for theirs, own in zip(scored, generations, strict=True)]
+    recompilations = candidate.compilations() - compiled
+    rates = Rates(
+        FALSE_ALARM, ROUNDING_KL if candidate.dtype in SIXTEEN_BITS else 0.0, shape_limits(candidate).tie_margin
+    )
     return Use(
         inspection=candidate.inspect(),
         reference=reference.inspect(),
         generations=generations,
         compilations=compiled,
-        recompilations=candidate.compilations() - compiled,
+        recompilations=recompilations,
         divergence=np.concatenate(divergences),
         dtype=candidate.dtype,
         work=work,
         draft=None if draft is None else draft.score(emitted),
         # The lead of one token over another moves by as much as both of them do.
-        tie_margin=float(np.fmax(shape_limits(candidate).tie_margin, 2 * np.concatenate(drift).max())),
+        tie_margin=float(np.fmax(rates.tie_margin, 2 * np.concatenate(drift).max())),
+        sampled=sampled_acceptance(candidate, reference, draft, contexts, rates, seed),
     )
 
 

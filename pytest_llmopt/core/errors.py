@@ -55,6 +55,10 @@ class UnsoundReferenceError(LlmoptError):
     """
 
 
+class StaleCacheWarning(UserWarning):
+    """A file of the cache that does not hold what it should; names the file. What it held is made again."""
+
+
 class EmptySampleError(LlmoptError):
     """A statistic over nothing: missing is never zero."""
 
@@ -66,6 +70,10 @@ class RequirementMissingError(LlmoptError):
         """Keep the requirement's name beside the reason, so that `--llmopt-require` can match it."""
         super().__init__(reason)
         self.name = name
+
+
+class NothingToChangeError(RequirementMissingError):
+    """What a model should be changed into is what it is."""
 
 
 class VerdictError(AssertionError):

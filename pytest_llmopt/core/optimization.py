@@ -21,7 +21,9 @@ class Promise(StrEnum):
     """What an optimization claims to keep, and so which checks it gets."""
 
     EQUIVALENT = "equivalent"
-    """The same function by other arithmetic: caches, compilation, attention kernels, greedy speculation."""
+    """The same function by other arithmetic: caches, compilation, attention kernels. Tokens are drawn as before."""
+    LOSSLESS = "lossless"
+    """The same function, and tokens drawn by other means from the same distribution: speculation, other samplers."""
     ACCURATE = "accurate"
     """Close to the original, at a stated price: quantized weights, activations, caches."""
 
@@ -67,6 +69,9 @@ class AccuracyLimits:
     perplexity_ratio: float
     """Most perplexity of the candidate over that of the reference."""
     source: str
+    worst_prompt_factor: float = 5.0
+    """Most mean KL of one prompt on one path, over `kl_divergence`. Of eight honest weight quantizers on three families
+    of tiny models (24 prompts each, 16 positions or more) the worst prompt was at most 4.2 times the mean of all."""
 
 
 class Lossy(Optimization, Protocol):

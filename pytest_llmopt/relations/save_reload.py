@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, cast
 
 from pytest_llmopt.core.checkpoint import differences
 from pytest_llmopt.core.engine import KnowsWeights, Saves
-from pytest_llmopt.core.errors import ModelError, RequestError, RequirementMissingError
+from pytest_llmopt.core.errors import ModelError, RequestError
 from pytest_llmopt.core.relation import NotApplicableError, RelationBrokenError
-from pytest_llmopt.relations._large import refuse_large
+from pytest_llmopt.relations._large import refuse_large, second_copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,7 +47,7 @@ def save_reload(subject: Subject) -> Iterator[Pair]:
     variant = subject.engine.variant
     with tempfile.TemporaryDirectory(prefix="llmopt-") as name:
         # A copy of its own: where saving does harm, no later test shall suffer from it.
-        with closing(subject.reopen(variant)) as engine:
+        with closing(second_copy(subject, variant)) as engine:
             subject.again("loaded for saving", engine)
             try:
                 cast("Saves", engine).save(Path(name))
@@ -57,9 +57,7 @@ def save_reload(subject: Subject) -> Iterator[Pair]:
             weights = _weights(engine)
         yield from running
         try:
-            saved = subject.reopen(dataclasses.replace(variant, model=name))
-        except RequirementMissingError as error:
-            raise NotApplicableError(str(error)) from None
+            saved = second_copy(subject, dataclasses.replace(variant, model=name))
         except ModelError as error:
             msg = f"what was saved cannot be loaded: {error}"
             raise RelationBrokenError(msg) from error

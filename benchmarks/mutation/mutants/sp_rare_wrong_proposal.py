@@ -20,4 +20,4 @@ class RareWrongProposal(Acceptance):
 
     def accepts(self, _scores: Any, _proposal: int, _place: int, _length: int) -> bool:
         """Every fortieth time it is asked."""
-        return next(self.comparisons) % 40 == 39  # noqa: PLR2004
+        return next(self.comparisons) % 40 == 39

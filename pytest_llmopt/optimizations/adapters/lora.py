@@ -14,7 +14,7 @@ from pytest_llmopt.core.requirements import Package, Requirement
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from pytest_llmopt.core.inspection import Use
 
@@ -44,11 +44,6 @@ class Lora(Optimization):
     def requirements(self) -> tuple[Requirement, ...]:
         """The library."""
         return (Package("peft>=0.18", install="pip install 'pytest-llmopt[peft]'"),)
-
-    @property
-    def conflicts(self) -> Mapping[str, str]:
-        """What changes the weights that an adapter belongs to."""
-        return {"benign.permuted": "an adapter fits the weights in their own order"}
 
     def claims(self, use: Use) -> Sequence[Claim]:
         """The adapter runs beside its layers, or is gone after the merge."""

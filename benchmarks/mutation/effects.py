@@ -1,0 +1,187 @@
+"""`python benchmarks/mutation/effects.py [IDS]`: whether each mutant differs from its control, and on which trigger."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import numpy as np
+import torch
+from mutation import Entry, catalogue
+
+from pytest_llmopt.core.engine import Continuation, SamplingParams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.prompts import PromptSet
+    from pytest_llmopt.core.variant import Variant
+
+ROUNDING = {"float32": 1e-4, "bfloat16": 0.0}
+"""Differences of log-probabilities that mean nothing; in 16 bits bug and control round alike until the bug acts."""
+DEEP = 980
+SAMPLED = ({"temperature": 0.7}, {"temperature": 1.0, "top_k": 10}, {"temperature": 0.7, "top_p": 0.9})
+
+
+def effects(
+    entry: Entry, open_engine: Callable[[Variant], Engine], prompts: PromptSet, *, every: bool = False
+) -> dict[str, float]:
+    """By trigger, how far the bug moves what its control says; nan where one of the two could not answer at all.
+
+    Ends with the first trigger that shows it, unless `every` is asked for.
+
+    The largest difference of a log-probability in nats, or 1 where ids, tokens, bytes or a length differ.
+    """
+    own, control = _control_of(entry)
+    sides = [open_engine(own), open_engine(control)]
+    try:
+        found = {}
+        for name, probe in PROBES.items():
+            answers = []
+            for side in sides:
+                torch.manual_seed(0)
+                try:
+                    answers.append(probe(side, prompts))
+                except Exception as error:  # noqa: BLE001 - that one side refuses is a difference too
+                    answers.append(type(error).__name__)
+            difference = _difference(*answers)
+            if difference > ROUNDING[entry.kind.dtype] or np.isnan(difference):
+                found[name] = difference
+                if not every:
+                    break
+        return found
+    finally:
+        for side in sides:
+            side.close()
+
+
+def _control_of(entry: Entry) -> tuple[Variant, Variant]:
+    own, control = entry.variant(), entry.control()
+    if own.model != entry.kind.models[0]:  # both sides are loaded from what is wrong: the zoo's own is the control
+        control = type(control)(entry.kind.models[0], control.optimizations, dtype=control.dtype, device="cpu")
+    return own, control
+
+
+def _difference(one: Any, other: Any) -> float:
+    if isinstance(one, str) or isinstance(other, str):
+        return 0.0 if one == other and one == "RequestError" else float("nan")
+    if len(one) != len(other) or any(np.shape(a) != np.shape(b) for a, b in zip(one, other, strict=True)):
+        return 1.0
+    return max(
+        (float(np.max(np.abs(np.asarray(a) - np.asarray(b)))) for a, b in zip(one, other, strict=True)), default=0.0
+    )
+
+
+def _ids(engine: Engine, prompts: PromptSet) -> list[tuple[int, ...]]:
+    return [prompt.encode(engine) for prompt in prompts]
+
+
+def _long(engine: Engine, prompts: PromptSet) -> tuple[int, ...]:
+    end = engine.eos_token_ids
+    return tuple(token for ids in _ids(engine, prompts) for token in ids if token not in end)[:DEEP]
+
+
+def _forced(engine: Engine, given: Sequence[Continuation], **options: Any) -> list[Any]:
+    return [item.logprobs.token_logprobs for item in engine.force(given, **options)]
+
+
+def _scored(engine: Engine, prompts: PromptSet) -> list[Any]:
+    text = _long(engine, prompts)
+    return [
+        item.token_logprobs
+        for item in engine.score([Continuation(text[:1], text[1:160]), Continuation(text[:1], text[1:])])
+    ]
+
+
+def _forward(engine: Engine, prompts: PromptSet, **options: Any) -> list[Any]:
+    model = engine._loaded.model
+    with torch.no_grad():
+        return [
+            model(input_ids=torch.tensor([_long(engine, prompts)[:96]]), use_cache=False, **options)
+            .logits.float()
+            .numpy()
+        ]
+
+
+def _padded(engine: Engine, prompts: PromptSet, rows: int = 8) -> list[Any]:
+    text = _long(engine, prompts)
+    given = [
+        Continuation(text[start : start + 4 + 24 * row], text[-24:])
+        for row, start in enumerate(range(0, 60 * rows, 60))
+    ]
+    return _forced(engine, given)
+
+
+def _deep(engine: Engine, prompts: PromptSet) -> list[Any]:
+    text = _long(engine, prompts)
+    length = min(DEEP, engine.max_length or DEEP) - 8
+    return _forced(engine, [Continuation(text[:200], text[200:length])])
+
+
+def _after_end(engine: Engine, prompts: PromptSet) -> list[Any]:
+    text, end = _long(engine, prompts), min(engine.eos_token_ids)
+    return _forced(engine, [Continuation((*text[:40], end, *text[40:60], end, *text[60:80]), text[80:100])])
+
+
+def _second_call(engine: Engine, prompts: PromptSet) -> list[Any]:
+    return [*_padded(engine, prompts, 8), *_padded(engine, prompts, 4), *_padded(engine, prompts, 8)]
+
+
+def _greedy(engine: Engine, prompts: PromptSet) -> list[Any]:
+    answers = engine.generate(_ids(engine, prompts)[:8], SamplingParams(48))
+    return [np.asarray([len(item.token_ids), *item.token_ids, item.overrun]) for item in answers]
+
+
+def _sampled(engine: Engine, prompts: PromptSet) -> list[Any]:
+    found = []
+    for sampling in SAMPLED:
+        answers = engine.generate(_ids(engine, prompts)[:8], SamplingParams(32, **sampling))
+        found += [np.asarray([len(item.token_ids), *item.token_ids]) for item in answers]
+    return found
+
+
+PROBES: dict[str, Callable[[Engine, PromptSet], list[Any]]] = {
+    "tokenizer": lambda engine, prompts: [np.asarray(ids) for ids in _ids(engine, prompts)[:32]],
+    "end tokens": lambda engine, _: [np.asarray(sorted(engine.eos_token_ids))],
+    "context": lambda engine, _: [np.asarray([engine.max_length or 0])],
+    "bytes": lambda engine, _: [np.asarray([engine.footprint().weight_bytes])],
+    "score": _scored,
+    "forward": _forward,
+    "attentions": lambda engine, prompts: _forward(engine, prompts, output_attentions=True),
+    "logits_to_keep": lambda engine, prompts: _forward(engine, prompts, logits_to_keep=5),
+    "padded decode": _padded,
+    "second call": _second_call,
+    "deep decode": _deep,
+    "after an end": _after_end,
+    "greedy": _greedy,
+    "sampled": _sampled,
+}
+
+
+def main() -> None:
+    """Print one line for each mutant."""
+    from run import _quiet, _shared
+
+    _quiet()
+    loader, prompts = _shared()
+    wanted = set(sys.argv[1:])
+    for entry in catalogue(benign=False):
+        if wanted and entry.id not in wanted:
+            continue
+        try:
+            found = effects(entry, loader.reopen, prompts)
+        except Exception as error:  # noqa: BLE001 - one that cannot be loaded is reported like the others
+            print(f"{entry.id}: cannot be opened: {type(error).__name__}: {str(error)[:300]}")
+            continue
+        shown = ", ".join(f"{name} {value:.2g}" for name, value in found.items())
+        print(f"{entry.id}: {shown or 'NO EFFECT'}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

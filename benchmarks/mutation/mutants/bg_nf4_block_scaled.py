@@ -1,0 +1,24 @@
+"""One block of one projection has one and a half times its scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from mutation import Mutant
+
+__all__ = ["Nf4BlockScaled"]
+
+
+@dataclass(frozen=True)
+class Nf4BlockScaled(Mutant):
+    """64 weights of a million."""
+
+    category: ClassVar[str] = "weight_quantization"
+    source: ClassVar[str] = "WQ14 vllm-project/vllm#38517 (one block)"
+    base: ClassVar = (("quantization.bitsandbytes", {}),)
+    models: ClassVar = ("tiny-llama",)
+
+    def change(self, model: Any) -> None:
+        """Somewhere in the middle."""
+        model.model.layers[1].mlp.up_proj.weight.quant_state.absmax[777] *= 1.5
