@@ -1,7 +1,11 @@
-"""`python benchmarks/mutation/effects.py [IDS]`: whether each mutant differs from its control, and on which trigger."""
+"""`python benchmarks/mutation/effects.py [IDS]`: whether each mutant differs from its control, and on which trigger.
+
+The first trigger that shows it is kept in `effects.json`: a mutant without an effect is none.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -12,9 +16,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
 import torch
-from mutation import Entry, catalogue
+from first_sight import recorded
+from mutation import HERE, Entry, catalogue
 
 from pytest_llmopt.core.engine import Continuation, SamplingParams
+from pytest_llmopt.core.files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.prompts import PromptSet
     from pytest_llmopt.core.variant import Variant
 
+FILE = HERE / "effects.json"
 ROUNDING = {"float32": 1e-4, "bfloat16": 0.0}
 """Differences of log-probabilities that mean nothing; in 16 bits bug and control round alike until the bug acts."""
 DEEP = 980
@@ -165,22 +172,23 @@ PROBES: dict[str, Callable[[Engine, PromptSet], list[Any]]] = {
 
 
 def main() -> None:
-    """Print one line for each mutant."""
-    from run import _quiet, _shared
+    """Print one line for each mutant that is asked for, or each without an effect yet, and keep the effects."""
+    from judging import quiet, shared
 
-    _quiet()
-    loader, prompts = _shared()
+    quiet()
+    loader, prompts = shared()
     wanted = set(sys.argv[1:])
+    known: dict[str, dict[str, float]] = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
     for entry in catalogue(benign=False):
-        if wanted and entry.id not in wanted:
+        if (entry.id not in wanted) if wanted else (entry.full_name not in recorded() or entry.id in known):
             continue
-        try:
-            found = effects(entry, loader.reopen, prompts)
-        except Exception as error:  # noqa: BLE001 - one that cannot be loaded is reported like the others
-            print(f"{entry.id}: cannot be opened: {type(error).__name__}: {str(error)[:300]}")
-            continue
-        shown = ", ".join(f"{name} {value:.2g}" for name, value in found.items())
-        print(f"{entry.id}: {shown or 'NO EFFECT'}", flush=True)
+        found = effects(entry, loader.reopen, prompts)
+        print(
+            f"{entry.id}: {', '.join(f'{name} {value:.2g}' for name, value in found.items()) or 'NO EFFECT'}",
+            flush=True,
+        )
+        known[entry.id] = {name: float(f"{value:.3g}") for name, value in found.items()}
+        write_json(FILE, dict(sorted(known.items())))
 
 
 if __name__ == "__main__":

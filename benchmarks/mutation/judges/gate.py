@@ -12,6 +12,8 @@ from pytest_llmopt.core.verdict import Status
 if TYPE_CHECKING:
     from cases import Case
 
+    from pytest_llmopt.core.variant import Variant
+
 __all__ = ["gate"]
 
 SAMPLED = (
@@ -26,9 +28,8 @@ FILTERED_TOKENS = 512
 SPECULATIVE = {"assisted", "prompt_lookup"}
 
 
-def checks_for(case: Case) -> list[tuple[str, dict[str, Any]]]:
+def checks_for(variant: Variant) -> list[tuple[str, dict[str, Any]]]:
     """The checks of a candidate, the cheapest first, with their settings."""
-    variant = case.candidate.variant
     base = {item.short_name for item in variant.optimizations[:-1]}
     lossy = Promise.ACCURATE in variant.promises
     # What packed weights hold is seen without decoding a token; what decoding does, in the first greedy texts.
@@ -44,12 +45,13 @@ def checks_for(case: Case) -> list[tuple[str, dict[str, Any]]]:
 def gate(case: Case) -> str | None:
     """The first check that does not pass, with the metrics that say so; a check that cannot run counts as failing."""
     registry = Registry("checks", "check")
-    for name, options in checks_for(case):
+    for name, options in checks_for(case.candidate.variant):
         seed = {"seed": case.seed} if name in {"accurate", "lossless", "seeded"} else {}
         try:
             verdict = registry.load(name)(case.candidate, case.reference, case.prompts, **options, **seed)
         except (LlmoptError, RuntimeError, ValueError, IndexError) as error:
             return f"{name}: {type(error).__name__}"
+        case.note(name, getattr(verdict, "looked_at", {}))
         if verdict.status is not Status.PASS:
             failed = [
                 f"{key} {metric.estimate.point:.2g} of {metric.tolerance.limit:.2g}"
