@@ -33,6 +33,8 @@ FILE = HERE / "effects.json"
 ROUNDING = {"float32": 1e-4, "bfloat16": 0.0}
 """Differences of log-probabilities that mean nothing; in 16 bits bug and control round alike until the bug acts."""
 DEEP = 980
+PATCHED = ("score", "forward")
+"""What is asked of a mutant that changes a class."""
 SAMPLED = ({"temperature": 0.7}, {"temperature": 1.0, "top_k": 10}, {"temperature": 0.7, "top_p": 0.9})
 
 
@@ -46,26 +48,31 @@ def effects(
     The largest difference of a log-probability in nats, or 1 where ids, tokens, bytes or a length differ.
     """
     own, control = _control_of(entry)
-    sides = [open_engine(own), open_engine(control)]
+    # The control answers first and, where a class is about to be changed, all that it will be asked.
+    sides = [open_engine(control)]
+    early = {name: _answer(PROBES[name], sides[0], prompts) for name in PATCHED if entry.kind.patches_reference}
+    sides.append(open_engine(own))
+    found = {}
     try:
-        found = {}
-        for name, probe in PROBES.items():
-            answers = []
-            for side in sides:
-                torch.manual_seed(0)
-                try:
-                    answers.append(probe(side, prompts))
-                except Exception as error:  # noqa: BLE001 - that one side refuses is a difference too
-                    answers.append(type(error).__name__)
-            difference = _difference(*answers)
+        for name, probe in (PROBES if not early else {name: PROBES[name] for name in early}).items():
+            expected = early[name] if early else _answer(probe, sides[0], prompts)
+            difference = _difference(_answer(probe, sides[1], prompts), expected)
             if difference > ROUNDING[entry.kind.dtype] or np.isnan(difference):
                 found[name] = difference
                 if not every:
                     break
-        return found
     finally:
         for side in sides:
             side.close()
+    return found
+
+
+def _answer(probe: Callable[[Engine, PromptSet], list[Any]], side: Engine, prompts: PromptSet) -> Any:
+    torch.manual_seed(0)
+    try:
+        return probe(side, prompts)
+    except Exception as error:  # noqa: BLE001 - that one side refuses is a difference too
+        return type(error).__name__
 
 
 def _control_of(entry: Entry) -> tuple[Variant, Variant]:
@@ -179,7 +186,8 @@ def main() -> None:
     loader, prompts = shared()
     wanted = set(sys.argv[1:])
     known: dict[str, dict[str, float]] = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
-    for entry in catalogue(benign=False):
+    # What changes a class comes last: nothing in this process is what it was after it.
+    for entry in sorted(catalogue(benign=False), key=lambda entry: entry.kind.patches_reference):
         if (entry.id not in wanted) if wanted else (entry.full_name not in recorded() or entry.id in known):
             continue
         found = effects(entry, loader.reopen, prompts)
