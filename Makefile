@@ -20,10 +20,10 @@ export TORCHINDUCTOR_CACHE_DIR ?= $(CACHE)/inductor
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install gate quantization test check format zoo bench calibration enginecost mutation wheel clean
+.PHONY: help install gate quantization test test-slow check format zoo bench calibration enginecost mutation wheel clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 install: $(READY) ## create .venv and install the project with everything it is developed with
 
@@ -39,8 +39,11 @@ gate: $(READY) ## run the shipped suites against the zoo on this machine and pri
 quantization: $(READY) ## run every quantization method that this machine can, and print the table of them (MODEL=tiny-llama)
 	$(BIN)/llmopt gate --suite quantization --workers 2 $(MODEL)
 
-test: $(READY) ## run the project's own tests
-	$(BIN)/python -m pytest tests -n 2 --dist loadgroup
+test: $(READY) ## run the project's own tests, but for the slow ones
+	$(BIN)/python -m pytest tests -n 2 --dist loadgroup -m 'not slow'
+
+test-slow: $(READY) ## run the project's own tests that take a minute or more each
+	$(BIN)/python -m pytest tests -n 2 --dist loadgroup -m slow
 
 check: $(READY) ## lint and type-check
 	$(BIN)/ruff check .
@@ -51,7 +54,7 @@ format: $(READY) ## format the code and apply what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-zoo: $(READY) ## train the zoo again, and make its prompts, checkpoints and adapters (about an hour)
+zoo: $(READY) ## train the zoo again, and make its prompts, checkpoints and adapters (about an hour and a half)
 	OMP_NUM_THREADS=1 $(BIN)/python fixtures/train.py
 	$(BIN)/python fixtures/make_prompts.py
 	OMP_NUM_THREADS=1 $(BIN)/python fixtures/make_variants.py

@@ -12,6 +12,7 @@ from pytest_llmopt._version import __version__
 
 if TYPE_CHECKING:
     from pytest_llmopt import llmopt
+    from pytest_llmopt.checks._limits import Limits
     from pytest_llmopt.core.engine import Continuation, Generation, SamplingParams
     from pytest_llmopt.core.errors import LlmoptError, OptionError, RequirementMissingError
     from pytest_llmopt.core.logprobs import TopLogprobs
@@ -27,6 +28,7 @@ __all__ = [
     "Cuda",
     "Estimate",
     "Generation",
+    "Limits",
     "LlmoptError",
     "LoadPlan",
     "Metric",
@@ -47,6 +49,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "checks._limits": ("Limits",),
     "core.engine": ("Continuation", "Generation", "SamplingParams"),
     "core.errors": ("LlmoptError", "OptionError", "RequirementMissingError"),
     "core.logprobs": ("TopLogprobs",),

@@ -9,7 +9,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.context import Context
-from pytest_llmopt.core.errors import VerdictError
+from pytest_llmopt.core.errors import UnsoundReferenceError, VerdictError
 from pytest_llmopt.core.verdict import Status, Verdict
 from pytest_llmopt.reporting.failure import explain
 
@@ -34,9 +34,15 @@ def assertion(name: str, check: Callable[..., Verdict]) -> Callable[..., Verdict
         if takes_seed:
             options.setdefault("seed", context.seed)
         started, engine_before = time.perf_counter(), _seconds(watches)
-        verdict = check(candidate, reference, *args, **options)
-        engine_seconds = _seconds(watches) - engine_before
-        context.record(verdict, time.perf_counter() - started, engine_seconds)
+        try:
+            with context.guarded():
+                verdict = check(candidate, reference, *args, **options)
+                seconds, engine_seconds = time.perf_counter() - started, _seconds(watches) - engine_before
+        except UnsoundReferenceError as error:
+            # No verdict stands that was given against it; and it is not the candidate that failed.
+            context.refuse(name, str(error), time.perf_counter() - started, _seconds(watches) - engine_before)
+            raise
+        context.record(verdict, seconds, engine_seconds)
         # A check that needs no reference may be called without one.
         compared = candidate.variant.unoptimized() if reference is None else reference.variant
         tolerated = Status.INCONCLUSIVE if context.warn_if_inconclusive else Status.PASS

@@ -11,7 +11,7 @@ from pytest_llmopt.markers import Comparison, Marks, compare, gpu_requirement
 from pytest_llmopt.names import PREFIX, is_ours, model_of
 from pytest_llmopt.session import COMPARISON, REQUIREMENTS, Session
 
-BY_MODEL = ("benchmark", "benign", "draft", "flash_attention_2", "flash_attention_3", "flex_attention", "sdpa")
+BY_MODEL = ("benchmark", "draft", "flash_attention_2", "flash_attention_3", "flex_attention", "memory", "sdpa")
 """Requirements that turn up only when a model is loaded or a check runs."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
 
 import pytest
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.prompts import PromptSet
     from pytest_llmopt.runtime.side import Side
     from pytest_llmopt.session import Session
+
+Role: TypeAlias = Literal["candidate", "reference"]
 
 
 @pytest.fixture
@@ -52,25 +54,30 @@ def prompts(pytestconfig: pytest.Config) -> PromptSet:
     pytest.fail(message, pytrace=False)
 
 
-def _side(request: pytest.FixtureRequest, role: Literal["candidate", "reference"]) -> Side:
+def _side(request: pytest.FixtureRequest, role: Role) -> Side:
     from pytest_llmopt.core.errors import LlmoptError, RequirementMissingError
     from pytest_llmopt.runtime.side import Side
     from pytest_llmopt.session import COMPARISON, Session
 
     session = Session.of(request.config)
     comparison = request.node.stash[COMPARISON]
-    variant = getattr(comparison, role)
+    # What the reference is must be known before a candidate can change it, whichever of them a test names first.
+    first: tuple[Role, ...] = ("reference",) if "reference" in request.fixturenames else ()
+    opened: Role = role
     failure: LlmoptError
     try:
-        with session.stopwatch.running():
-            engine = session.loader.get(variant, keep=(comparison.candidate, comparison.reference))
+        for opened in dict.fromkeys((*first, role)):
+            engine = session.open(opened, comparison)
+        # What is handed out to a test is in use until its end.
+        request.addfinalizer(session.loader.release)
         scores = session.scores if role == "reference" else None
-        return Side(role, variant, engine, session.stopwatch, session.context(request.node, comparison), scores)
+        context = session.context(request.node, comparison)
+        return Side(role, getattr(comparison, role), engine, session.stopwatch, context, scores)
     except LlmoptError as error:
         failure = error
     if isinstance(failure, RequirementMissingError):
-        skip_or_fail(session, failure, variant.label)
-    pytest.fail(f"{request.node.nodeid}: {role}: {failure}", pytrace=False)
+        skip_or_fail(session, failure, getattr(comparison, opened).label)
+    pytest.fail(f"{request.node.nodeid}: {opened}: {failure}", pytrace=False)
 
 
 def skip_or_fail(session: Session, error: RequirementMissingError, label: str) -> NoReturn:

@@ -2,7 +2,8 @@
 
 `llmopt.quantized("awq")`, `llmopt.static_cache(compile=True)` and the like are pytest marks, named `llmopt_quantized`
 and so on, so that `-m llmopt_gpu` selects. `llmopt.assert_<check>(candidate, reference, ...)` runs the check of that
-name. Both come from the registries: an optimization or check in a new file is here without an edit.
+name, and `llmopt.assert_gate` all checks that belong to what the candidate promises. Both come from the registries: an
+optimization or check in a new file is here without an edit.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pytest
 from pytest_llmopt.assertions import assertion
 from pytest_llmopt.core.errors import UnknownNameError
 from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.gate import assert_gate as assert_gate  # noqa: PLC0414 - a name of this namespace
 from pytest_llmopt.markers import marker_names
 from pytest_llmopt.names import MARKERS, PREFIX, own_markers
 

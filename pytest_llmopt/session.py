@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -19,6 +19,7 @@ from pytest_llmopt.core.verdict import Status, Verdict
 from pytest_llmopt.markers import Comparison
 from pytest_llmopt.options import SESSION, SETTINGS
 from pytest_llmopt.reporting.failure import describe
+from pytest_llmopt.runtime.guard import Guard
 from pytest_llmopt.runtime.loader import Loader
 from pytest_llmopt.runtime.side import Scores, Side, Stopwatch
 
@@ -69,6 +70,12 @@ class Session:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     scores: Scores = field(default_factory=Scores)
     run: Run = field(default_factory=Run)
+    guard: Guard = field(init=False)
+    """Of the references that are open."""
+
+    def __post_init__(self) -> None:
+        """Set the guard over the loader."""
+        self.guard = Guard(self.engines, self.loader.holds, self._start_anew)
 
     @classmethod
     def of(cls, config: pytest.Config) -> Session:
@@ -93,33 +100,47 @@ class Session:
     def context(self, item: pytest.Item, comparison: Comparison) -> Context:
         """What the checks of a test are told, with a place for their verdicts."""
         seed = int(self.settings.get("seed"))
+        both = (comparison.candidate, comparison.reference)
 
-        def record(verdict: Verdict, seconds: float, engine_seconds: float) -> None:
+        def keep(check: str, status: Status, seconds: float, engine_seconds: float, **found: Any) -> None:
             item.stash.setdefault(RECORDS, []).append(
                 Record(
                     nodeid=_nodeid(item),
-                    check=verdict.check,
+                    check=check,
                     model=comparison.candidate.model,
                     variant=comparison.candidate.label,
                     reference=comparison.reference.label,
-                    status=verdict.status,
-                    metrics=Record.metrics_of(verdict),
+                    status=status,
                     seconds=seconds,
                     engine_seconds=engine_seconds,
-                    evidence=verdict.evidence,
-                    reason=_reason(verdict),
                     seed=seed,
                     figures=self.figures(comparison.candidate),
+                    **found,
                 )
             )
 
+        def record(verdict: Verdict, seconds: float, engine_seconds: float) -> None:
+            keep(
+                verdict.check,
+                verdict.status,
+                seconds,
+                engine_seconds,
+                metrics=Record.metrics_of(verdict),
+                evidence=verdict.evidence,
+                reason=_reason(verdict),
+                looked_at=verdict.looked_at,
+            )
+
+        def refuse(check: str, reason: str, seconds: float, engine_seconds: float) -> None:
+            keep(check, Status.ERROR, seconds, engine_seconds, reason=reason)
+
         def open_(variant: Variant) -> Side:
             with self.stopwatch.running():
-                engine = self.loader.get(variant, keep=(comparison.candidate, comparison.reference))
+                engine = self.loader.get(variant, keep=both)
             return Side("reference", variant, engine, self.stopwatch, context, self.scores)
 
         def reopen(variant: Variant) -> Engine:
-            return self.loader.reopen(variant, keep=(comparison.candidate, comparison.reference))
+            return self.loader.reopen(variant, keep=both)
 
         context = Context(
             seed,
@@ -129,8 +150,36 @@ class Session:
             Path(self.settings.get("cache")),
             record,
             reopen,
+            lambda: self.guard.watching(f"after a check of {comparison.candidate.label}", both),
+            refuse,
         )
         return context
+
+    def open(self, role: Literal["candidate", "reference"], comparison: Comparison) -> Engine:
+        """The engine of one side of a comparison; a reference is proven to be what it is when it is opened.
+
+        Raises:
+            LlmoptError: it cannot be loaded.
+            UnsoundReferenceError: a candidate changed the reference, or there is none that is sound.
+        """
+        variant, keep = getattr(comparison, role), (comparison.candidate, comparison.reference)
+        if role == "candidate" and comparison.candidate != comparison.reference and not self.loader.has(variant):
+            with self.guard.loading(variant), self.stopwatch.running():
+                return self.loader.get(variant, keep=keep)
+        with self.stopwatch.running():
+            engine = self.loader.get(variant, keep=keep)
+            if role == "reference" and not self.guard.adopt(engine):
+                engine = self.loader.get(variant, keep=keep)
+                self.guard.adopt(engine)
+            return engine
+
+    def _start_anew(self, since: float) -> None:
+        """Close every engine, and forget what a reference that changed has said since a moment."""
+        self.loader.close()
+        self.scores = Scores()
+        for file in Path(self.settings.get("cache")).glob("noise-floor/*.json"):
+            if file.stat().st_mtime >= since:
+                file.unlink()
 
     def figures(self, variant: Variant) -> Figures:
         """What the options of a variant amount to, and what it took to quantize and load so far."""

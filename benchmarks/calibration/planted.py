@@ -34,6 +34,19 @@ class BatchSize(_Planted):
 
 
 @dataclass(frozen=True)
+class Permuted(_Planted):
+    """Neurons and residual channels in another order: the same function, and other rounding everywhere."""
+
+    seed: int = 0
+
+    def change(self, model: Any) -> None:
+        """Permute."""
+        from pytest_llmopt.engines._transformers.permuting import permute
+
+        permute(model, self.seed)
+
+
+@dataclass(frozen=True)
 class SoftmaxScale(_Planted):
     """The softmax scale of every layer off by a factor."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from interval_studies import DECISIONS, LOOKS, growing
-from planted import BatchSize, LostToken, Rounded, SoftmaxScale, WrongTemperature
+from planted import BatchSize, LostToken, Permuted, Rounded, SoftmaxScale, WrongTemperature
 from study import LEVELS, SIDES, Draw, Rate, Study, beyond_levels, sides
 
 from pytest_llmopt.core.loading import ZOO
@@ -87,7 +87,7 @@ def _applied(name: str, *options: object) -> Applied:
 def _benign(kind: str, seed: int) -> tuple[Applied, ...]:
     """Optimizations that change nothing but the rounding. Seeds of the floor's own copies are never used."""
     parts = {
-        "permuted": _applied("benign.permuted", 2 + seed),
+        "permuted": Applied("planted.permuted", Permuted(2 + seed)),
         "batch of 1": Applied("planted.batch", BatchSize(1)),
         "batch of 3": Applied("planted.batch", BatchSize(3)),
         "eager": _applied("kernels.attention", "eager"),
@@ -119,7 +119,7 @@ def _context(reference: Variant, number: int) -> Context:
 
     folder = STATE / "floors" / str(number)
     prompts = _some(np.random.default_rng(number), FLOOR_PROMPTS)
-    Benign(_loader().get, folder).floor(_loader().get(reference), prompts)
+    Benign(folder).floor(_loader().get(reference), prompts)
     return Context(open=_loader().get, cache=folder)
 
 

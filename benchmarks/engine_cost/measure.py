@@ -145,13 +145,13 @@ def check(rounds: int, model: str, dtype: str) -> dict[str, Any]:
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        Benign(loader.get, Path(folder)).floor(loader.get(reference), prompts)
+        Benign(Path(folder)).floor(loader.get(reference), prompts)
         floor_seconds = time.perf_counter() - started
         for _ in range(rounds):
             seconds: dict[str, float] = {}
 
             def opened(variant: Variant, seconds: dict[str, float] = seconds) -> Any:
-                return Timed(loader.get(variant), "permuted copies", seconds)
+                return Timed(loader.get(variant), "other variants", seconds)
 
             context = Context(open=opened, cache=Path(folder))
             sides = [

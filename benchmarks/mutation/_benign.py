@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from mutation import Mutant
 
-from pytest_llmopt.optimizations.benign.permuted import Permuted
+from pytest_llmopt.engines._transformers.permuting import permute
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class OnPermutedCopy(Mutant):
 
     def for_transformers(self, plan: Any) -> None:
         """Permute, then change."""
-        Permuted(self.seed).for_transformers(plan)
+        plan.after_load.append(lambda model: permute(model, self.seed))
         super().for_transformers(plan)
 
     def change(self, model: Any) -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.engine import Generation
     from pytest_llmopt.core.logprobs import FloatArray, TopLogprobs
 
+GREEDY = "greedy"
+"""The way in on which the candidate chooses its tokens itself."""
+
 
 @dataclass(frozen=True, eq=False)
 class Observed:
@@ -25,8 +28,9 @@ class Observed:
     prompt_id: str
     generation: Generation
     reference: TopLogprobs
-    forced: bool
-    """The tokens were given, so what the candidate would have chosen is no evidence."""
+    path: str
+    """How its tokens came to the candidate: `greedy`, its own choices one at a time; or given ones: `forced` one at a
+    time, `chunked` many at a time over the cache, `forward` all at once without one."""
     kl: FloatArray
     drift: FloatArray
     """Candidate's minus reference's log-probability of the token, in nats: `[tokens]`."""
@@ -34,12 +38,33 @@ class Observed:
     """What the reference's best token is ahead of the emitted one, in nats; zeros where tokens were given."""
 
     @classmethod
-    def of(cls, prompt_id: str, generation: Generation, reference: TopLogprobs, *, forced: bool) -> Observed:
-        """Compare both sides at every position."""
+    def of(
+        cls,
+        prompt_id: str,
+        generation: Generation,
+        reference: TopLogprobs,
+        *,
+        path: str,
+        choice: TopLogprobs | None = None,
+    ) -> Observed:
+        """Compare both sides at every position.
+
+        Args:
+            prompt_id: the prompt, and the way it was decoded.
+            generation: what the candidate emitted.
+            reference: what the reference thinks of it.
+            path: how the tokens came to the candidate.
+            choice: what the reference's own choice would rest on, where something stands between it and the model.
+        """
         own = generation.logprobs
-        loss = np.zeros(len(own)) if forced else regret(reference)
+        loss = regret(reference if choice is None else choice) if path == GREEDY else np.zeros(len(own))
         kl, drift = kl_divergence(reference, own), logprob_difference(reference, own)
-        return cls(prompt_id, generation, reference, forced, kl, drift, loss)
+        return cls(prompt_id, generation, reference, path, kl, drift, loss)
+
+    @property
+    def forced(self) -> bool:
+        """Whether the tokens were given, so that what the candidate would have chosen is no evidence."""
+        return self.path != GREEDY
 
     @property
     def start(self) -> int:

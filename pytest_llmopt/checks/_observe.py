@@ -1,25 +1,48 @@
-"""What an equivalence check looks at: greedy decoding first, then second calls, forced decoding, chunked prefill."""
+"""What an equivalence check looks at: a greedy decode first, then second calls, depth, and every other way in.
+
+A way in is how tokens reach the model: one at a time over the cache, many at a time over the cache, or all at once
+without one. Libraries have code of its own for each, and a bug shows on the way that has it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.checks._drift import Observed
-from pytest_llmopt.core.engine import Continuation, Engine, SamplingParams
+import numpy as np
+
+from pytest_llmopt.checks._abilities import PREFILL_CHUNK, lacks, lost
+from pytest_llmopt.checks._drift import GREEDY, Observed
+from pytest_llmopt.checks._reference import choices, require_finite_reference
+from pytest_llmopt.checks._texts import running_text, stretches
+from pytest_llmopt.core.engine import Continuation, Engine, Generation, SamplingParams, Timing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from pytest_llmopt.core.engine import Generation, TokenIds
+    from pytest_llmopt.core.engine import TokenIds
+    from pytest_llmopt.core.logprobs import FloatArray
     from pytest_llmopt.core.prompts import Prompt, PromptSet
 
-FORCED_PROMPTS = 3
-FORCED_FROM = 8
-"""Tokens of a forced prompt that are prefilled; all others are forced through the decode path."""
-PREFILL_CHUNK = 16
+CONTEXTS = (8, 24, 60, 120, 250, 470)
+"""Tokens before those that are forced one at a time; all rows go together. Each forced stretch crosses the end of a
+block or of a small window."""
+DEPTHS = (1000, 2000)
+"""Further contexts, one row each, for few tokens; the deepest is what there is room for."""
+DEEP_TOKENS = 4
+PIECE_ROWS, PIECE_LENGTH, PIECE = 7, 512, 64
+"""Texts that are read over the cache, and how many tokens a pass is fed."""
+DEEP_PIECE = 512
+FORWARD_ROWS = 4
+"""Of these texts, those that are read without a cache as well."""
+COMPILED_ANEW = "every further length would be compiled anew"
+
+DECODE = "decode"
+DECODED = frozenset({GREEDY, "forced"})
+"""The paths on which tokens come one at a time."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +52,78 @@ class Run:
     observed: tuple[Observed, ...]
     recompiled: int | None = None
     """Graphs that were compiled once more when warm; None where none is compiled, or before the second call."""
+    cut_short: int = 0
+    """Texts that stopped before their length, for no token that ends one."""
+    past_the_end: int = 0
+    """Tokens emitted beyond what was asked for."""
+    depth_left_out: str = ""
+    """Why only the first contexts were looked at; empty where all were."""
 
     def grown(self, other: Run) -> Run:
         """With what was observed of further prompts."""
-        return dataclasses.replace(self, observed=self.observed + other.observed)
+        return dataclasses.replace(
+            self,
+            observed=self.observed + other.observed,
+            cut_short=self.cut_short + other.cut_short,
+            past_the_end=self.past_the_end + other.past_the_end,
+        )
+
+    @property
+    def looked_at(self) -> Mapping[str, int]:
+        """Positions by the way in that they were seen on, and the deepest."""
+        counts = Counter({f"{item.path} positions": 0 for item in self.observed})
+        for item in self.observed:
+            counts[f"{item.path} positions"] += len(item.kl)
+        deepest = max(item.start + len(item.kl) - 1 for item in self.observed)
+        texts = len(clusters(self.observed, [item.kl for item in self.observed]))
+        return {**counts, "deepest position": deepest, "different texts": texts}
+
+    @property
+    def decoded_positions(self) -> int:
+        """Positions that the candidate came to one token, or one drafted block, at a time."""
+        return sum(len(item.kl) for item in self.observed if item.path in DECODED)
 
 
-def long_prompts(prompts: PromptSet, engine: Engine, forced_tokens: int) -> list[tuple[str, Continuation]]:
-    """The longest prompts as continuations to force: positions that a short greedy run never reaches."""
-    if not forced_tokens:
-        return []
-    encoded = [(prompt.id, prompt.encode(engine)[: FORCED_FROM + forced_tokens]) for prompt in prompts]
-    fitting = [(name, ids) for name, ids in encoded if len(ids) > FORCED_FROM and not engine.eos_token_ids & set(ids)]
-    longest = sorted(fitting, key=lambda item: -len(item[1]))[:FORCED_PROMPTS]
-    return [(name, Continuation(ids[:FORCED_FROM], ids[FORCED_FROM:])) for name, ids in longest]
+def clusters(observed: Sequence[Observed], values: Sequence[FloatArray]) -> list[FloatArray]:
+    """The values by text: once more the same prompt is no further evidence about other prompts."""
+    groups: dict[TokenIds, list[FloatArray]] = {}
+    for item, own in zip(observed, values, strict=True):
+        continuation = item.generation.continuation
+        # What is chosen belongs to its prompt, however far it went; what is given is a text by itself.
+        given = continuation.token_ids if item.forced else ()
+        groups.setdefault(continuation.prompt_ids + given, []).append(own)
+    return [np.concatenate(group) for group in groups.values()]
+
+
+def ways_in(observed: Sequence[Observed]) -> dict[str, list[int]]:
+    """Places by the way in: `decode` is one token at a time, chosen or forced."""
+    ways: dict[str, list[int]] = {}
+    for place, item in enumerate(observed):
+        ways.setdefault(DECODE if item.path in DECODED else item.path, []).append(place)
+    return ways
+
+
+@dataclass(frozen=True)
+class Depth:
+    """How far into the context a check looks."""
+
+    forced_tokens: int
+    """Driven through the decode path one at a time, in every row; 0 for no look at depth at all."""
+    deepest: int
+    """No position beyond this one."""
+    prompts: PromptSet
+    _encoded: dict[int, TokenIds] = field(default_factory=dict)
+
+    def room(self, *sides: Engine) -> int:
+        """Tokens of the longest text that both sides have room for, one to spare."""
+        limits = [side.max_length for side in sides if side.max_length is not None]
+        return min([self.deepest, *limits]) - 1
+
+    def text(self, engine: Engine, length: int) -> TokenIds:
+        """Running text of the prompts."""
+        if length not in self._encoded:
+            self._encoded[length] = running_text(self.prompts, engine, length)
+        return self._encoded[length]
 
 
 def decode(
@@ -56,18 +137,24 @@ def decode(
     encoded = [prompt.encode(candidate) for prompt in prompts]
     sampling = SamplingParams(max_new_tokens=max_new_tokens, stop_token_ids=stop_token_ids)
     generations = candidate.generate(encoded, sampling)
-    return Run(_observed(reference, [prompt.id for prompt in prompts], generations, forced=False))
+    lengths = [len(own.logprobs) for own in generations]
+    names = [prompt.id for prompt in prompts]
+    return Run(
+        _observed(reference, names, generations, path=GREEDY, stop_token_ids=stop_token_ids),
+        cut_short=sum(
+            own.finish_reason == "length" and length < max_new_tokens
+            for own, length in zip(generations, lengths, strict=True)
+        ),
+        past_the_end=sum(
+            own.overrun + max(0, length - max_new_tokens) for own, length in zip(generations, lengths, strict=True)
+        ),
+    )
 
 
 def widen(
-    run: Run,
-    candidate: Engine,
-    reference: Engine,
-    prompts: Sequence[Prompt],
-    max_new_tokens: int,
-    long: Sequence[tuple[str, Continuation]],
+    run: Run, candidate: Engine, reference: Engine, prompts: Sequence[Prompt], max_new_tokens: int, depth: Depth
 ) -> Run:
-    """Decode again, to the end and up to stops; force long prompts, whole and after a prefill in chunks.
+    """Decode again, to the end and up to stops; then force tokens deep in the context, by every way in.
 
     Args:
         run: what the first call showed.
@@ -75,7 +162,7 @@ def widen(
         reference: the side that scores what was decoded.
         prompts: those to decode once more.
         max_new_tokens: tokens to decode after each of them.
-        long: names of long prompts, and their tokens to force.
+        depth: how far to look into the context.
     """
     compiled = candidate.compilations()
     # Once more, now that caches, graphs and drafts have been used: what is left over from a call shows in the next.
@@ -83,19 +170,80 @@ def widen(
     recompiled = candidate.compilations() - compiled if compiled else None
     stops = tuple(dict.fromkeys(_stop(item.generation) for item in again.observed))
     stopped = decode(candidate, reference, prompts, max_new_tokens, stops)
-    observed = run.observed + _named(again, "second call") + _named(stopped, "with stops")
-    names = [name for name, _ in long]
-    forced = _force(candidate, long)
-    observed += _observed(reference, [f"{name} (forced)" for name in names], forced, forced=True)
-    if recompiled is None:  # a compiled prefill would be compiled anew for every length of chunk
-        chunked = [(name, Continuation(*_split(item))) for name, item in long]
-        pieces = _force(candidate, chunked, prefill_chunk=PREFILL_CHUNK)
-        observed += _observed(reference, [f"{name} (chunked prefill)" for name in names], pieces, forced=True)
-    return Run(observed, recompiled)
+    run = run.grown(_named(again, "second call")).grown(_named(stopped, "with stops"))
+    left_out = ""
+    if depth.forced_tokens:
+        run = run.grown(Run((*_forced(candidate, reference, depth), *_forward(candidate, reference, depth))))
+        left_out = COMPILED_ANEW if recompiled is not None else _no_pieces(candidate, reference)
+        if not left_out:
+            run = run.grown(Run((*_in_pieces(candidate, reference, depth), *_deep(candidate, reference, depth))))
+    return dataclasses.replace(run, recompiled=recompiled, depth_left_out=left_out)
 
 
-def _named(run: Run, call: str) -> tuple[Observed, ...]:
-    return tuple(dataclasses.replace(item, prompt_id=f"{item.prompt_id} ({call})") for item in run.observed)
+def _no_pieces(candidate: Engine, reference: Engine) -> str:
+    """Why its architecture cannot read a text in pieces; empty where it can, or where only the candidate cannot."""
+    reason = "" if PREFILL_CHUNK in lost(candidate, reference) else lacks(candidate).get(PREFILL_CHUNK, "")
+    return f"the architecture cannot process a prompt in pieces: {reason}" if reason else ""
+
+
+def _forced(candidate: Engine, reference: Engine, depth: Depth) -> tuple[Observed, ...]:
+    """Tokens forced one at a time behind contexts of several lengths, all rows together."""
+    room = min(depth.room(candidate, reference), CONTEXTS[-1] + depth.forced_tokens)
+    tokens = min(depth.forced_tokens, max(1, room - 1))
+    contexts = dict.fromkeys(max(1, min(context, room - tokens)) for context in CONTEXTS)
+    rows = stretches(depth.text(candidate, 2 * len(CONTEXTS) * (room + 1)), len(contexts), room)
+    given = [
+        Continuation(row[:context], row[context : context + tokens])
+        for row, context in zip(rows, contexts, strict=False)
+    ]
+    names = [f"running text after {len(item.prompt_ids)} tokens (forced)" for item in given]
+    return _observed(reference, names, candidate.force(given), path="forced")
+
+
+def _texts(candidate: Engine, reference: Engine, depth: Depth, rows: int) -> tuple[list[str], list[Continuation]]:
+    """Texts to read, with their names."""
+    length = min(PIECE_LENGTH, depth.room(candidate, reference))
+    texts = stretches(depth.text(candidate, PIECE_ROWS * (length + 1)), PIECE_ROWS, length)[:rows]
+    return [f"running text {row}" for row in range(len(texts))], [Continuation(text[:1], text[1:]) for text in texts]
+
+
+def _in_pieces(candidate: Engine, reference: Engine, depth: Depth) -> tuple[Observed, ...]:
+    """Texts read many tokens at a time over the cache."""
+    names, given = _texts(candidate, reference, depth, PIECE_ROWS)
+    pieces = candidate.force(given, prefill_chunk=PIECE, report_prompt=True)
+    return _observed(reference, [f"{name} (in pieces of {PIECE})" for name in names], pieces, path="chunked")
+
+
+def _forward(candidate: Engine, reference: Engine, depth: Depth) -> tuple[Observed, ...]:
+    """Texts read in one pass without a cache."""
+    names, given = _texts(candidate, reference, depth, FORWARD_ROWS)
+    alone = [
+        Generation(item.prompt_ids, own, "length", (), Timing(0.0, 0.0, 0))
+        for item, own in zip(given, candidate.score(given), strict=True)
+    ]
+    return _observed(reference, [f"{name} (without a cache)" for name in names], alone, path="forward")
+
+
+def _deep(candidate: Engine, reference: Engine, depth: Depth) -> tuple[Observed, ...]:
+    """A few tokens at each of several depths, and every position of one text as long as there is room for."""
+    room = depth.room(candidate, reference)
+    if room <= CONTEXTS[-1] + depth.forced_tokens + DEEP_TOKENS:
+        return ()
+    text = depth.text(candidate, room)
+    contexts = [*(context for context in DEPTHS if context < room - 2 * DEEP_TOKENS), room - DEEP_TOKENS]
+    observed: tuple[Observed, ...] = ()
+    for context in contexts:
+        given = [Continuation(text[:context], text[context : context + DEEP_TOKENS])]
+        forced = candidate.force(given, prefill_chunk=DEEP_PIECE)
+        observed += _observed(reference, [f"running text after {context} tokens (forced)"], forced, path="forced")
+    whole = candidate.force([Continuation(text[:1], text[1:])], prefill_chunk=DEEP_PIECE, report_prompt=True)
+    name = f"running text of {room} tokens (in pieces of {DEEP_PIECE})"
+    return observed + _observed(reference, [name], whole, path="chunked")
+
+
+def _named(run: Run, call: str) -> Run:
+    observed = tuple(dataclasses.replace(item, prompt_id=f"{item.prompt_id} ({call})") for item in run.observed)
+    return dataclasses.replace(run, observed=observed)
 
 
 def _stop(generation: Generation) -> int:
@@ -112,23 +260,18 @@ def _stop(generation: Generation) -> int:
 
 
 def _observed(
-    reference: Engine, names: Sequence[str], generations: Sequence[Generation], *, forced: bool
+    reference: Engine,
+    names: Sequence[str],
+    generations: Sequence[Generation],
+    *,
+    path: str,
+    stop_token_ids: TokenIds = (),
 ) -> tuple[Observed, ...]:
-    scored = reference.score([item.continuation for item in generations]) if generations else []
+    given = [item.continuation for item in generations]
+    scored = reference.score(given) if given else []
+    require_finite_reference(names, given, scored)
+    choice = choices(reference, given, scored, stop_token_ids) if path == GREEDY else scored
     return tuple(
-        Observed.of(name, item, theirs, forced=forced)
-        for name, item, theirs in zip(names, generations, scored, strict=True)
+        Observed.of(name, item, theirs, path=path, choice=own)
+        for name, item, theirs, own in zip(names, generations, scored, choice, strict=True)
     )
-
-
-def _force(
-    engine: Engine, items: Sequence[tuple[str, Continuation]], prefill_chunk: int | None = None
-) -> list[Generation]:
-    return engine.force([item for _, item in items], prefill_chunk=prefill_chunk) if items else []
-
-
-def _split(item: Continuation) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """All but the last few tokens as the prompt, so that most of it is prefilled."""
-    ids = item.prompt_ids + item.token_ids
-    kept = min(FORCED_FROM, len(ids) - 1)
-    return ids[:-kept], ids[-kept:]

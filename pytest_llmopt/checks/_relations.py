@@ -14,14 +14,14 @@ from pytest_llmopt.checks._places import Place
 from pytest_llmopt.core.engine import Continuation, SamplingParams
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.prompts import PromptSet
-from pytest_llmopt.core.relation import Case, NotApplicableError, Subject
+from pytest_llmopt.core.relation import Case, NotApplicableError, RelationBrokenError, Subject
 from pytest_llmopt.statistics.divergence import kl_divergence, logprob_difference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-    from pytest_llmopt.checks.equivalent import Limits
+    from pytest_llmopt.checks._limits import Limits
     from pytest_llmopt.core.engine import Engine, Generation, TokenIds
     from pytest_llmopt.core.logprobs import FloatArray
     from pytest_llmopt.core.relation import Pair, Relation
@@ -72,6 +72,8 @@ class Outcome:
     """What must hold, in a sentence."""
     pairs: tuple[Judged, ...] = ()
     not_applicable: str = ""
+    broken: str = ""
+    """What does not hold, where it is no evidence about tokens that shows it."""
 
     @property
     def kl(self) -> FloatArray:
@@ -90,17 +92,40 @@ def exceeds(kl: FloatArray, limits: Limits) -> bool:
     return not (np.max(kl) <= limits.worst_kl and np.mean(kl) <= limits.mean_kl)
 
 
-def run(name: str, relation: Relation, subject: Subject) -> Outcome:
-    """What a relation finds. An error that is no refusal comes with the name of the relation."""
+def run(name: str, relation: Relation, subject: Subject, reference: Engine | None = None) -> Outcome:
+    """What a relation finds. An error that is no refusal comes with the name of the relation.
+
+    Unless the reference ends in the same error: then the architecture or the library cannot do it, no optimization
+    broke it, and the relation says nothing.
+    """
     promise = (relation.__doc__ or name).strip().partition("\n")[0]
+    found: list[Judged] = []
     try:
-        found = tuple(Judged.of(pair) for pair in relation(subject))
+        found.extend(Judged.of(pair) for pair in relation(subject))
     except NotApplicableError as error:
         return Outcome(name, promise, not_applicable=str(error))
+    except RelationBrokenError as error:
+        return Outcome(name, promise, tuple(found), broken=str(error))
     except Exception as error:
+        if reference is not None and _ends_alike(relation, subject, reference, error):
+            reason = f"the reference cannot do it either: {type(error).__name__}: {error}"
+            return Outcome(name, promise, not_applicable=reason)
         error.add_note(f"while relation {name!r} of assert_invariant was tried: {promise}")
         raise
-    return Outcome(name, promise, found)
+    return Outcome(name, promise, tuple(found))
+
+
+def _ends_alike(relation: Relation, subject: Subject, reference: Engine, error: Exception) -> bool:
+    """Whether a relation ends in an error of the same type on the reference."""
+    engine: Engine = getattr(reference, "engine", reference)
+    reopen = getattr(getattr(reference, "context", None), "reopen", None)
+    try:
+        other = dataclasses.replace(subject, engine=engine, inspection=engine.inspect(), reopen=reopen)
+        for _ in relation(other):
+            pass
+    except Exception as own:  # noqa: BLE001 - whatever it is, it is only compared
+        return type(own) is type(error)
+    return False
 
 
 def subject_of(candidate: Engine, prompts: object, *, num_prompts: int, max_new_tokens: int, asked: bool) -> Subject:
@@ -120,7 +145,7 @@ def subject_of(candidate: Engine, prompts: object, *, num_prompts: int, max_new_
     contexts = [prompt.encode(engine)[-min(CONTEXT_TOKENS, room) :] for prompt in chosen]
     text = _text(engine, everything)
     sampling = SamplingParams(max_new_tokens=max_new_tokens, ignore_eos=True)
-    decoded = _until_the_end(engine, engine.generate(contexts, sampling), text[:max_new_tokens])
+    decoded = _whole(engine, engine.generate(contexts, sampling), text[:max_new_tokens])
     cases = tuple(
         Case(prompt.id, item.continuation, item.logprobs) for prompt, item in zip(chosen, decoded, strict=True)
     )
@@ -128,28 +153,24 @@ def subject_of(candidate: Engine, prompts: object, *, num_prompts: int, max_new_
     return Subject(engine, cases, text, engine.inspect(), getattr(context, "reopen", None), asked)
 
 
-def _until_the_end(engine: Engine, decoded: Sequence[Generation], text: TokenIds) -> list[Generation]:
-    """What can be forced once more: without the end, which some engines emit although they were to ignore it.
+def _whole(engine: Engine, decoded: Sequence[Generation], text: TokenIds) -> list[Generation]:
+    """As many tokens of each prompt as were asked for: where an engine ended although it was to go on, those of a text.
 
-    Where nothing comes before it, the running text is decoded instead.
+    The first call of an engine that does as it is asked stays the evidence.
     """
-    items = [
-        dataclasses.replace(item, logprobs=item.logprobs[:-1]) if item.finish_reason == "eos" else item
-        for item in decoded
-    ]
-    empty = [place for place, item in enumerate(items) if not item.token_ids]
-    if empty:
-        forced = engine.force([Continuation(items[place].prompt_ids, text) for place in empty])
-        for place, item in zip(empty, forced, strict=True):
+    items = list(decoded)
+    short = [place for place, item in enumerate(items) if len(item.logprobs) < len(text)]
+    if short:
+        forced = engine.force([Continuation(items[place].prompt_ids, text) for place in short])
+        for place, item in zip(short, forced, strict=True):
             items[place] = item
     return items
 
 
 def _text(engine: Engine, prompts: PromptSet) -> TokenIds:
-    """The prompts as one running text, as often as it takes, without tokens that would end a generation."""
+    """The prompts as one running text, as often as it takes; ends of turns in it are part of it."""
     several = chain.from_iterable(prompt.encode(engine) for prompt in prompts.take(TEXT_TOKENS))
-    tokens = [token for token in islice(several, TEXT_TOKENS) if token not in engine.eos_token_ids]
-    return tuple(islice(cycle(tokens), TEXT_TOKENS))
+    return tuple(islice(cycle(islice(several, TEXT_TOKENS)), TEXT_TOKENS))
 
 
 def timed(candidate: Any) -> AbstractContextManager[None]:

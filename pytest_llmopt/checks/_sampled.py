@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_llmopt.checks._draft_blocks import DraftBlocks
+from pytest_llmopt.checks._scored import require_finite
 from pytest_llmopt.core.logprobs import TopLogprobs
 from pytest_llmopt.statistics.acceptance import Acceptance, acceptance_identity, expected_acceptance
 from pytest_llmopt.statistics.acceptance_evidence import excess_acceptance
+from pytest_llmopt.statistics.edge_evidence import EdgeEvidence, edge_evidence
 from pytest_llmopt.statistics.eprocess import SamplingEvidence, sampling_evidence
 from pytest_llmopt.statistics.warping import IncompleteEvidenceError, WarpedLogprobs, warp
 
@@ -22,8 +24,14 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.logprobs import BoolArray, FloatArray, IntArray
     from pytest_llmopt.core.prompts import Prompt
 
+ROUNDING_KL = 2e-4
+"""Mean KL divergence at temperature 1 that 16-bit rounding alone explains, in nats per token."""
+
 ACCEPTANCE_SHARE = 0.25
 """Of the wealth that is bet on too many acceptances; the rest is bet on the tokens."""
+
+EDGE_SHARE = 0.1
+"""Of the wealth that is bet on tokens tied at a filter's edge."""
 
 READINGS = ("warped once", "warped twice")
 """How an engine may warp its draft. Transformers 5 hands the warpers of the target to the draft, whose own `generate`
@@ -84,6 +92,8 @@ class Found:
     """The highest log-wealth of the bets on too few acceptances, by the reading that explains them best."""
     reading: int
     """Which of the readings fits the accepted proposals."""
+    edges: EdgeEvidence
+    """Of the tokens tied at a filter's edge alone."""
 
     @property
     def peak(self) -> float:
@@ -114,17 +124,26 @@ class Sample:
     reference: Engine
     draft: Engine | None
     rates: Rates
+    sampling: SamplingParams
+    """But for the seed, which every round has of its own."""
     drawn: list[Drawn] = field(default_factory=list)
 
     def __len__(self) -> int:
         """The number of tokens."""
         return sum(len(item.scored) for item in self.drawn)
 
-    def add(self, prompts: Sequence[Prompt], sampling: SamplingParams) -> None:
-        """Sample each prompt once more, and let reference and draft score what came out."""
+    def add(self, prompts: Sequence[Prompt], seed: int) -> None:
+        """Sample each prompt once more, and let reference and draft score what came out.
+
+        Raises:
+            UnsoundReferenceError: the reference's log-probabilities of some token are not finite.
+        """
+        sampling = replace(self.sampling, seed=seed)
         generations = self.candidate.generate([prompt.encode(self.candidate) for prompt in prompts], sampling)
         continuations = [item.continuation for item in generations]
         scored = self.reference.score(continuations)
+        for prompt, continuation, logprobs in zip(prompts, continuations, scored, strict=True):
+            require_finite(prompt.id, continuation, logprobs)
         drafts = (
             [()] * len(prompts) if self.draft is None else self._readings(self.draft.score(continuations), sampling)
         )
@@ -162,21 +181,27 @@ class Sample:
             false_alarm=self.rates.false_alarm,
             floor_kl=self.rates.floor_kl,
         )
+        edges = self._edges()
+        on_tokens = np.logaddexp(tokens.log_wealth + math.log(1 - EDGE_SHARE), edges.log_wealth + math.log(EDGE_SHARE))
         examined, accepted = self._joined("examined"), self._joined("accepted")
         if self.draft is None or not examined.any():
-            return Found(tokens.log_wealth, tokens, 0.0, None, 0.0, reading)
+            return Found(on_tokens, tokens, 0.0, None, 0.0, reading, edges)
         bounds = self._overlaps[:, examined]
         # An engine may also propose the draft's favorite, and verify it as the certain proposal that it is.
         most = np.max([*bounds, np.concatenate([item.favorite for item in self.drawn])[examined]], axis=0)
         won = excess_acceptance(most, accepted[examined], floor_kl=self.rates.floor_kl)
         path = np.concatenate([[0.0], won])[np.cumsum(examined)]
         log_wealth = np.logaddexp(
-            tokens.log_wealth - math.log(len(bounds)) + math.log(1 - ACCEPTANCE_SHARE),
+            on_tokens - math.log(len(bounds)) + math.log(1 - ACCEPTANCE_SHARE),
             path + math.log(ACCEPTANCE_SHARE),
         )
         acceptance = acceptance_identity(bounds[reading], accepted[examined])
         lost = self._lost(examined, accepted)
-        return Found(log_wealth, tokens, max(0.0, float(won.max())), acceptance, lost, reading)
+        return Found(log_wealth, tokens, max(0.0, float(won.max())), acceptance, lost, reading, edges)
+
+    def _edges(self) -> EdgeEvidence:
+        acted_on = [item.generation.logprobs for item in self.drawn]
+        return edge_evidence([item.target for item in self.drawn], acted_on, self.sampling)
 
     def _lost(self, examined: BoolArray, accepted: BoolArray) -> float:
         """The evidence that proposals are accepted too seldom, in nats: of the reading that has the least of it.

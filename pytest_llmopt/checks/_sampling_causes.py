@@ -44,6 +44,13 @@ def explain(sample: Sample, found: Found, sampling: SamplingParams) -> tuple[str
         f"most evidence  {statistic} {found.tokens.by_statistic[statistic]:.1f} nats: {MEANINGS[statistic]}",
         "by stratum     " + ", ".join(f"{name} {value:.1f}" for name, value in _highest(found.tokens.by_stratum)),
     ]
+    if found.edges.peak > found.tokens.threshold:
+        lines.append(
+            f"filter edges   {found.edges.peak:.1f} nats: of {found.edges.positions} positions with tokens tied at a "
+            f"filter's edge such a token came {found.edges.observed} times, expected {found.edges.expected:.1f}; "
+            f"{found.edges.outside} of them lie outside the candidate's own support. Look at how the filter treats "
+            "tokens that equal the last one it keeps"
+        )
     if found.excess > found.tokens.threshold:
         lines.append(f"acceptance     {found.excess:.1f} nats: more proposals accepted than any lossless rule could")
     outside = found.tokens.violations > 0
@@ -59,7 +66,7 @@ def explain(sample: Sample, found: Found, sampling: SamplingParams) -> tuple[str
 
 
 def explain_slow(found: Found) -> tuple[str, ...]:
-    """Lines for the failure message where proposals are accepted less often than they have to be."""
+    """Lines where proposals are accepted less often than they have to be: reported, as no token is wrong by that."""
     if found.acceptance is None:
         return ()
     observed, expected = found.acceptance.observed, found.acceptance.expected
@@ -71,8 +78,8 @@ def explain_slow(found: Found) -> tuple[str, ...]:
             f"{found.tokens.threshold:.1f})"
         ),
         (
-            "look at which probabilities of the draft the verification is given, and whether proposals were drawn from "
-            "just these; full_acceptance=False only reports it"
+            "reported, not judged here: assert_optimized judges it. Look at which probabilities of the draft the "
+            "verification is given, and whether proposals were drawn from just these"
         ),
     )
 

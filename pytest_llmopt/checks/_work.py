@@ -17,8 +17,18 @@ if TYPE_CHECKING:
 
 
 def work_claims(use: Use) -> Iterator[Claim]:
-    """As far as both engines can tell: no token processed twice, no logits nobody asked for, no memory left behind."""
+    """As far as both engines can tell: it can do what the reference can, without needless work or memory left behind.
+
+    No token is processed twice, no logits are computed that nobody asked for.
+    """
     own, reference = use.inspection, use.reference
+    if own.lacks:
+        lost = [f"{name}: {reason}" for name, reason in own.lacks.items() if name not in reference.lacks]
+        yield Claim(
+            "lost_abilities",
+            Metric(Estimate.exact(len(lost)), Tolerance(at_most=0), "abilities"),
+            f"it cannot do what the reference can: {'; '.join(lost)}",
+        )
     if own.passes and reference.passes:
         tokens = max(0.0, tokens_fed(own) - tokens_fed(reference))
         logits = max(0, surplus_logits(own) - surplus_logits(reference))

@@ -1,26 +1,26 @@
-"""Close to the original, at a stated price: quantized weights.
+"""Close to the original, at a stated price: quantized weights, quantized caches.
 
-Two kinds of positions count. The prompts' own text, scored by both sides in one forward pass, shows what prefill does;
-tokens that the candidate samples show what its decode path does, which may run other kernels.
+Two kinds of positions count, and each is judged by itself. The prompts' own text, scored by both sides in one forward
+pass, shows what prefill does; tokens that the candidate samples show what its decode path does, which may run other
+kernels and reads a quantized cache. A mean of both would hide what is wrong with one.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pytest_llmopt.checks._places import worst_place
-from pytest_llmopt.core.engine import Continuation, SamplingParams
+from pytest_llmopt.checks._scored import by_text, score, worst_prompt
+from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.errors import EmptySampleError, OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits
-from pytest_llmopt.core.prompts import Prompt, PromptSet
+from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.requirements import format_bytes
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
-from pytest_llmopt.statistics.agreement import flip_rate, top1_agreement
-from pytest_llmopt.statistics.divergence import kl_divergence, logprob_difference
 from pytest_llmopt.statistics.intervals import (
     cluster_mean,
     cluster_proportion,
@@ -32,53 +32,26 @@ from pytest_llmopt.statistics.mcnemar import mcnemar
 from pytest_llmopt.statistics.perplexity import perplexity_ratio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from pytest_llmopt.core.engine import Engine, Timing
-    from pytest_llmopt.core.logprobs import BoolArray, FloatArray, TopLogprobs
+    from pytest_llmopt.checks._scored import Scored
+    from pytest_llmopt.core.engine import Engine, TokenIds
 
 __all__ = ["accurate"]
 
 CONFIDENCE = 0.95
-"""That every interval holds, over all looks at the sample."""
-FLIP_MARGIN = 0.5
-"""A changed first choice counts as a flip where the reference's lead was at least this, in nats; else it is a tie."""
-
-Value = TypeVar("Value", "FloatArray", "BoolArray")
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Some tokens of one prompt with what both sides thought of them."""
-
-    prompt_id: str
-    continuation: Continuation
-    reference: TopLogprobs
-    candidate: TopLogprobs
-    decoded: bool
-    """Whether the candidate's values come from its decode path."""
-    kl: FloatArray
-    """KL(reference || candidate) in nats: `[tokens]`."""
-    agrees: BoolArray
-    """Whether both sides prefer the same token: `[tokens]`."""
-    tokens_per_s: float | None
-    """Of its prompt, in the batch that it was decoded in; None where it was not decoded, or in one step."""
-
-    @classmethod
-    def of(
-        cls,
-        name: str,
-        continuation: Continuation,
-        reference: TopLogprobs,
-        candidate: TopLogprobs,
-        timing: Timing | None,
-    ) -> Scored:
-        """Compare both sides once; the statistics of a growing sample come back to it."""
-        kl = kl_divergence(reference, candidate)
-        agrees = top1_agreement(reference, candidate)
-        timed = timing is not None and timing.decode_tokens > 0 and timing.decode_s > 0
-        tokens_per_s = timing.decode_tokens / timing.decode_s if timing and timed else None
-        return cls(name, continuation, reference, candidate, timing is not None, kl, agrees, tokens_per_s)
+"""That every judged interval holds, over all metrics and all looks at the sample."""
+INTERVALS = 4
+"""Judged ones: KL on each path, top-1 agreement, perplexity ratio. The other metrics are counted, not estimated."""
+FEWEST_DECODED = 64
+"""Decoded positions below which the decode path has not been seen; the defaults give 1,024."""
+FEWEST_OF_PROMPT = 16
+"""Positions below which a prompt's mean is not judged by itself."""
+LONGEST_TOKENS = 2048
+"""A longer prompt is used where its turn comes, and not before."""
+LONGEST = 1
+"""So many of the longest prompts are scored beside the first ones, and judged each by itself: what breaks at length
+shows nowhere else. They enter no mean, as a text of 500 tokens would be a third of all positions."""
 
 
 def accurate(
@@ -90,7 +63,7 @@ def accurate(
     top1_agreement: float | None = None,
     perplexity_ratio: float | None = None,
     max_new_tokens: int = 32,
-    num_prompts: int = 24,
+    num_prompts: int = 32,
     max_prompts: int = 192,
     outcomes: Sequence[tuple[bool, bool]] | None = None,
     accuracy_loss: float = 0.01,
@@ -103,31 +76,37 @@ def accurate(
     Args:
         candidate: the optimized side.
         reference: the side that it must stay close to.
-        prompts: texts, token ids or a prompt set.
-        kl_divergence: most mean KL(reference || candidate), in nats per token.
+        prompts: texts, token ids or a prompt set. Equal ones are one cluster.
+        kl_divergence: most mean KL(reference || candidate), in nats per token, on the prefill and on the decode path.
         top1_agreement: least share of positions where both prefer the same token.
         perplexity_ratio: most perplexity of the candidate over that of the reference, on the prompts' text.
         max_new_tokens: tokens that the candidate samples after each prompt.
-        num_prompts: how many prompts to begin with.
-        max_prompts: how many to use at most.
+        num_prompts: how many prompts to begin with; the longest of the others is judged beside them.
+        max_prompts: how many to use at most, if `num_prompts` are not more.
         outcomes: scored items of a benchmark of your own: whether the reference and the candidate got each one right.
         accuracy_loss: the share of items that the candidate may lose, net; judged where `outcomes` are given.
         seed: seed of the sampling.
 
     Raises:
         OptionError: a limit is missing and the candidate's optimizations state none.
+        UnsoundReferenceError: the reference is not finite somewhere; names the place.
     """
     limits = _limits(candidate, kl_divergence, top1_agreement, perplexity_ratio)
-    chosen = PromptSet.of(prompts).take(max_prompts)
+    given = PromptSet.of(prompts)
+    room = min(
+        LONGEST_TOKENS, LONGEST_TOKENS if candidate.max_length is None else candidate.max_length - max_new_tokens
+    )
+    chosen, longest = _chosen(given, candidate, num_prompts, max_prompts, room)
     sampling = SamplingParams(max_new_tokens=max_new_tokens, temperature=1.0, seed=seed)
+    deep = score(candidate, reference, longest, sampling) if longest else []
     scored: list[Scored] = []
     used, count = 0, min(num_prompts, len(chosen))
     # Every look at a growing sample is a chance to be wrong, so each interval is wider than it would be alone.
     looks = 1 + max(0, math.ceil(math.log2(len(chosen) / count)))
     while True:
-        scored += _score(candidate, reference, chosen.prompts[used:count], sampling)
+        scored += score(candidate, reference, chosen[used:count], sampling)
         used = count
-        metrics = _metrics(scored, limits, confidence_per_look(CONFIDENCE, looks))
+        metrics = _metrics(scored, deep, limits, confidence_per_look(CONFIDENCE, INTERVALS * looks))
         statuses = {metric.status for metric in metrics.values()}
         if Status.INCONCLUSIVE not in statuses or Status.FAIL in statuses or used == len(chosen):
             break
@@ -135,8 +114,22 @@ def accurate(
     if outcomes is not None:
         metrics |= _paired_outcomes(outcomes, accuracy_loss)
     metrics |= _costs(candidate, reference, scored)
-    weight_bytes = candidate.footprint().weight_bytes
-    return Verdict("accurate", metrics, _evidence(metrics, limits), _diagnosis(candidate, scored, limits, weight_bytes))
+    everything = scored + deep
+    looked_at = _looked_at(everything, used + len(longest))
+    told = f"{looked_at['prompts']:,}" + (f" of {len(given):,}" if looked_at["prompts"] < len(given) else "")
+    lines = (*_too_little(metrics, looked_at), *_diagnosis(candidate, everything, limits, metrics))
+    return Verdict("accurate", metrics, f"{_evidence(metrics)}, {told} prompts", lines, looked_at)
+
+
+def _chosen(
+    given: PromptSet, engine: Engine, first: int, most: int, room: int
+) -> tuple[list[tuple[str, TokenIds]], list[tuple[str, TokenIds]]]:
+    """The prompts that the sample grows by, in their order, and the longest that fits of those left out at first."""
+    encoded = [(prompt.id, prompt.encode(engine)) for prompt in given]
+    fitting = [place for place in range(first, len(encoded)) if len(encoded[place][1]) <= room]
+    left_out = sorted(fitting, key=lambda place: -len(encoded[place][1]))[:LONGEST]
+    others = [item for place, item in enumerate(encoded) if place not in left_out]
+    return others[: max(first, most)], [encoded[place] for place in left_out]
 
 
 def _limits(
@@ -154,73 +147,87 @@ def _limits(
             "give kl_divergence=, top1_agreement= and perplexity_ratio="
         )
         raise OptionError(msg)
-    return AccuracyLimits(
+    own = AccuracyLimits(
         kl_divergence if kl_divergence is not None else max(item.kl_divergence for item in stated),
         top1_agreement if top1_agreement is not None else min(item.top1_agreement for item in stated),
         perplexity_ratio if perplexity_ratio is not None else max(item.perplexity_ratio for item in stated),
         source="; ".join(dict.fromkeys(item.source for item in stated)),
     )
+    factors = [item.worst_prompt_factor for item in stated]
+    return replace(own, worst_prompt_factor=max(factors)) if factors else own
 
 
-def _score(candidate: Engine, reference: Engine, prompts: Sequence[Prompt], sampling: SamplingParams) -> list[Scored]:
-    encoded = [(prompt.id, prompt.encode(candidate)) for prompt in prompts]
-    texts = [(name, Continuation(tokens[:1], tokens[1:])) for name, tokens in encoded if len(tokens) > 1]
-    generations = candidate.generate([tokens for _, tokens in encoded], sampling)
-    decoded = [(name, item.continuation) for (name, _), item in zip(encoded, generations, strict=True)]
-    everything = texts + decoded
-    by_reference = reference.score([item for _, item in everything])
-    by_candidate = [*candidate.score([item for _, item in texts]), *(item.logprobs for item in generations)]
-    timings = [*(None for _ in texts), *(item.timing for item in generations)]
-    return [
-        Scored.of(name, continuation, theirs, own, timing)
-        for (name, continuation), theirs, own, timing in zip(
-            everything, by_reference, by_candidate, timings, strict=True
-        )
-    ]
-
-
-def _by_prompt(scored: Sequence[Scored], values: Callable[[Scored], Value]) -> list[Value]:
-    """The values of each prompt's positions, prefill and decode together: one cluster per prompt."""
-    groups: dict[str, list[Value]] = {}
-    for item in scored:
-        groups.setdefault(item.prompt_id, []).append(values(item))
-    return [np.concatenate(group) for group in groups.values()]
-
-
-def _metrics(scored: Sequence[Scored], limits: AccuracyLimits, confidence: float) -> dict[str, Metric]:
+def _metrics(
+    scored: Sequence[Scored], deep: Sequence[Scored], limits: AccuracyLimits, confidence: float
+) -> dict[str, Metric]:
     texts = [item for item in scored if not item.decoded]
+    decoded = [item for item in scored if item.decoded]
     if not texts:
         msg = "no prompt has a second token, so there is no text to score: give longer prompts"
         raise EmptySampleError(msg)
-    kl, agrees = _by_prompt(scored, lambda item: item.kl), _by_prompt(scored, lambda item: item.agrees)
-    differences = [logprob_difference(item.reference, item.candidate) for item in texts]
-    sides = [item.reference for item in scored], [item.candidate for item in scored]
-    nonfinite = int(sum((~item.candidate.is_finite).sum() for item in scored))
-    judged = {
-        "kl_divergence": (cluster_mean(kl, confidence), Tolerance(at_most=limits.kl_divergence), "nats/token"),
-        "top1_agreement": (cluster_proportion(agrees, confidence), Tolerance(at_least=limits.top1_agreement), "share"),
-        "perplexity_ratio": (
-            perplexity_ratio(differences, confidence),
-            Tolerance(at_most=limits.perplexity_ratio),
-            "",
+    kl, agrees = by_text(scored, lambda item: item.kl), by_text(scored, lambda item: item.agrees)
+    differences = by_text(texts, lambda item: item.difference)
+    prefill_kl, decode_kl = (by_text(part, lambda item: item.kl) for part in (texts, decoded))
+    everything, depth = [*scored, *deep], sum(map(len, decode_kl))
+    positions = sum(len(item.kl) for item in everything)
+    worst, _ = worst_prompt(everything, FEWEST_OF_PROMPT)
+    at_most = Tolerance(at_most=limits.kl_divergence)
+    worst_at_most = Tolerance(at_most=limits.worst_prompt_factor * limits.kl_divergence)
+    ratio_at_most = Tolerance(at_most=limits.perplexity_ratio)
+    agreement_at_least = Tolerance(at_least=limits.top1_agreement)
+    return {
+        "kl_prefill": Metric(cluster_mean(prefill_kl, confidence), at_most, "nats/token"),
+        "kl_decode": Metric(cluster_mean(decode_kl, confidence), at_most, "nats/token"),
+        "kl_worst_prompt": Metric(worst, worst_at_most, "nats/token"),
+        "top1_agreement": Metric(cluster_proportion(agrees, confidence), agreement_at_least, "share"),
+        "perplexity_ratio": Metric(perplexity_ratio(differences, confidence), ratio_at_most),
+        "nonfinite": Metric(
+            Estimate.exact(sum(item.nonfinite for item in everything), positions), Tolerance(at_most=0), "positions"
         ),
-        "nonfinite": (Estimate.exact(nonfinite, sum(map(len, kl))), Tolerance(at_most=0), "positions"),
+        # More prompts, or longer texts, only add to it.
+        "decoded_positions": Metric(
+            Estimate(depth, depth, math.inf, depth), Tolerance(at_least=FEWEST_DECODED), "positions"
+        ),
+        "kl_divergence": Metric(cluster_mean(kl), unit="nats/token"),
+        "flip_rate": Metric(cluster_proportion(by_text(scored, lambda item: item.flips)), unit="share"),
+        "logprob_difference": Metric(cluster_mean(differences), unit="nats"),
+        "kl_p99": Metric(cluster_quantile(kl, 0.99), unit="nats"),
+        "kl_p999": Metric(cluster_quantile(kl, 0.999), unit="nats"),
+        "detectable_kl": Metric(Estimate.exact(smallest_detectable_effect(kl), len(kl)), unit="nats/token"),
     }
-    reported = {
-        "flip_rate": (flip_rate(*sides, margin=FLIP_MARGIN), "share"),
-        "logprob_difference": (cluster_mean(differences), "nats"),
-        "kl_p99": (cluster_quantile(kl, 0.99), "nats"),
-        "kl_p999": (cluster_quantile(kl, 0.999), "nats"),
-        "kl_decode": (cluster_mean([item.kl for item in scored if item.decoded]), "nats/token"),
-        "detectable_kl": (Estimate.exact(smallest_detectable_effect(kl), len(kl)), "nats/token"),
+
+
+def _looked_at(scored: Sequence[Scored], prompts: int) -> dict[str, int]:
+    return {
+        "prompts": prompts,
+        "different texts": len({item.text for item in scored}),
+        "prefill positions": sum(len(item.kl) for item in scored if not item.decoded),
+        "decoded positions": sum(len(item.kl) for item in scored if item.decoded),
+        "deepest position": max(len(item.continuation) for item in scored) - 1,
     }
-    return {name: Metric(*parts) for name, parts in judged.items()} | {
-        name: Metric(estimate, unit=unit) for name, (estimate, unit) in reported.items()
-    }
+
+
+def _too_little(metrics: dict[str, Metric], looked_at: dict[str, int]) -> list[str]:
+    """What the verdict would need more of."""
+    lines = []
+    decoded, copies = looked_at["decoded positions"], looked_at["prompts"] - looked_at["different texts"]
+    if metrics["decoded_positions"].status is not Status.PASS:
+        lines.append(
+            f"only {decoded} positions were decoded, {FEWEST_DECODED} are the least: the texts end early or there are "
+            "few. Give more prompts, prompts whose texts go on, or a larger max_new_tokens"
+        )
+    if metrics["kl_worst_prompt"].status is Status.INCONCLUSIVE:
+        lines.append(f"no prompt has {FEWEST_OF_PROMPT} positions on one path: give longer prompts")
+    if copies and Status.INCONCLUSIVE in {metric.status for metric in metrics.values()}:
+        lines.append(
+            f"{looked_at['prompts']} prompts have {looked_at['different texts']} different texts: copies tell nothing "
+            "about other texts. Give different prompts"
+        )
+    return lines
 
 
 def _costs(candidate: Engine, reference: Engine, scored: Sequence[Scored]) -> dict[str, Metric]:
-    """What the weights hold, and how fast each prompt was decoded beside others: told, and judged nowhere."""
+    """What the weights hold, and how fast each prompt was decoded beside others. Reported, not judged."""
     own, theirs = candidate.footprint(), reference.footprint()
     metrics = {
         "weight_memory": Metric(Estimate.exact(own.weight_bytes), unit="bytes"),
@@ -245,29 +252,43 @@ def _paired_outcomes(outcomes: Sequence[tuple[bool, bool]], accuracy_loss: float
     }
 
 
-def _evidence(metrics: dict[str, Metric], limits: AccuracyLimits) -> str:
-    kl, agreement, ratio = (metrics[name].estimate for name in ("kl_divergence", "top1_agreement", "perplexity_ratio"))
+def _evidence(metrics: dict[str, Metric]) -> str:
+    def told(name: str) -> str:
+        return (
+            f"{metrics[name].estimate.point:.2g} [{metrics[name].estimate.low:.2g}, {metrics[name].estimate.high:.2g}]"
+        )
+
+    def limit(name: str) -> str:
+        tolerance = metrics[name].tolerance
+        return f"of {math.inf if tolerance is None else tolerance.at_most:g}"
+
     return (
-        f"KL {kl.point:.2g} [{kl.low:.2g}, {kl.high:.2g}] of {limits.kl_divergence:g}, "
-        f"top-1 {agreement.point:.1%}, perplexity x{ratio.point:.4f}, "
-        f"{metrics['weight_saving'].estimate.point:.2f}x smaller, {kl.n} prompts"
+        f"KL prefill {told('kl_prefill')}, decode {told('kl_decode')} {limit('kl_decode')}, "
+        f"worst prompt {metrics['kl_worst_prompt'].estimate.point:.2g} {limit('kl_worst_prompt')}, "
+        f"top-1 {metrics['top1_agreement'].estimate.point:.1%}, "
+        f"perplexity x{metrics['perplexity_ratio'].estimate.point:.4f}, "
+        f"{metrics['weight_saving'].estimate.point:.2f}x smaller"
     )
 
 
 def _diagnosis(
-    candidate: Engine, scored: Sequence[Scored], limits: AccuracyLimits, weight_bytes: int
+    candidate: Engine, scored: Sequence[Scored], limits: AccuracyLimits, metrics: dict[str, Metric]
 ) -> tuple[str, ...]:
     ids, continuations = [item.prompt_id for item in scored], [item.continuation for item in scored]
     row, place = worst_place(ids, continuations, [item.kl for item in scored])
-    path = "decode" if scored[row].decoded else "prefill"
-    parts = [
-        f"{name} {np.concatenate(values).mean():.3g}"
-        for name, wanted in (("prefill", False), ("decode", True))
-        if (values := [item.kl for item in scored if item.decoded is wanted])
+    path = {True: "decode", False: "prefill"}
+    worst, where = worst_prompt(scored, FEWEST_OF_PROMPT)
+    weight_bytes = int(metrics["weight_memory"].estimate.point)
+    lines = [
+        f"weights hold {format_bytes(weight_bytes)}; mean KL on the prefill path "
+        + ", on the decode path ".join(f"{metrics[name].estimate.point:.3g}" for name in ("kl_prefill", "kl_decode"))
+        + " nats"
     ]
-    return (
-        f"mean KL by path: {', '.join(parts)} nats; weights hold {format_bytes(weight_bytes)}",
-        *([f"limits from: {limits.source}"] if limits.source else []),
-        f"worst KL {scored[row].kl[place.index]:.3g} nats, on the {path} path:",
-        *(f"  {line}" for line in place.describe(candidate, scored[row].reference, scored[row].candidate)),
-    )
+    if where is not None:
+        lines.append(
+            f"worst prompt: {where.prompt_id}, mean KL {worst.point:.3g} nats over {len(where.kl)} positions on the "
+            f"{path[where.decoded]} path, up to position {len(where.continuation) - 1}"
+        )
+    lines += [f"limits from: {limits.source}"] if limits.source else []
+    lines.append(f"worst KL {scored[row].kl[place.index]:.3g} nats, on the {path[scored[row].decoded]} path:")
+    return (*lines, *(f"  {line}" for line in place.describe(candidate, scored[row].reference, scored[row].candidate)))

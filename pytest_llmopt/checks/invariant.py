@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_llmopt.checks._abilities import lost
 from pytest_llmopt.checks._limits import shape_limits
 from pytest_llmopt.checks._relations import broken, run, subject_of, timed
 from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from pytest_llmopt.checks._limits import Limits
     from pytest_llmopt.checks._relations import Outcome
-    from pytest_llmopt.checks.equivalent import Limits
     from pytest_llmopt.core.engine import Engine
 
 __all__ = ["invariant"]
@@ -30,7 +31,7 @@ FIRST = "repeat"
 
 def invariant(
     candidate: Engine,
-    reference: Engine | None,  # noqa: ARG001 - every check takes both sides
+    reference: Engine | None,
     prompts: object,
     *,
     relations: Sequence[str] | None = None,
@@ -45,7 +46,8 @@ def invariant(
 
     Args:
         candidate: the side that is questioned.
-        reference: not used; may be None.
+        reference: may be None. Asked only where the candidate cannot do something, whether it could: what no model of
+            the architecture can do is left out, what an optimization broke is a failure.
         prompts: texts, token ids or a prompt set; the first `num_prompts` are decoded, more make up a running text.
         relations: names of relations; None tries all that are registered.
         num_prompts: how many prompts to decode.
@@ -64,13 +66,21 @@ def invariant(
         subject = subject_of(
             candidate, prompts, num_prompts=num_prompts, max_new_tokens=max_new_tokens, asked=relations is not None
         )
-        outcomes = [run(name, relation, subject) for name, relation in chosen.items()]
-    return _judge(candidate, outcomes, limits)
+        outcomes = [run(name, relation, subject, reference) for name, relation in chosen.items()]
+        missing = lost(candidate, reference)
+    return _judge(candidate, outcomes, missing, limits)
 
 
-def _judge(candidate: Engine, outcomes: Sequence[Outcome], limits: Limits) -> Verdict:
+def _judge(candidate: Engine, outcomes: Sequence[Outcome], missing: Mapping[str, str], limits: Limits) -> Verdict:
     tried = [item for item in outcomes if item.pairs]
     metrics = {f"worst_kl.{item.name}": _worst(item, limits.worst_kl) for item in tried}
+    if missing:
+        metrics["lost_abilities"] = Metric(Estimate.exact(len(missing)), Tolerance(at_most=0), "abilities")
+    metrics |= {
+        f"broken.{item.name}": Metric(Estimate.exact(1, 1), Tolerance(at_most=0), "relations")
+        for item in outcomes
+        if item.broken
+    }
     if tried:
         means = [float(np.mean(item.kl)) for item in tried]
         found = [pair for item in tried for pair in item.pairs]
@@ -84,7 +94,9 @@ def _judge(candidate: Engine, outcomes: Sequence[Outcome], limits: Limits) -> Ve
             "nonfinite": Metric(Estimate.exact(nonfinite, positions), Tolerance(at_most=0), "positions"),
             "worst_drift": Metric(Estimate.exact(drift, positions), unit="nats"),
         }
-    return Verdict("invariant", metrics, _evidence(outcomes, limits), _diagnosis(candidate, outcomes, limits))
+    lines = [f"it cannot do what the reference can: {name}: {reason}" for name, reason in missing.items()]
+    diagnosis = (*lines, *_diagnosis(candidate, outcomes, limits))
+    return Verdict("invariant", metrics, _evidence(outcomes, limits), diagnosis)
 
 
 def _worst(outcome: Outcome, limit: float) -> Metric:
@@ -108,6 +120,9 @@ def _evidence(outcomes: Sequence[Outcome], limits: Limits) -> str:
 def _diagnosis(candidate: Engine, outcomes: Sequence[Outcome], limits: Limits) -> tuple[str, ...]:
     lines = []
     failed = broken(outcomes, limits)
+    for item in outcomes:
+        if item.broken:
+            lines += [f"{item.name} is broken: {item.promise}", f"  {item.broken}"]
     for rank, (outcome, judged) in enumerate(failed):
         many = f"{sum(pair.breaks(limits) for pair in outcome.pairs)} of {len(outcome.pairs)}"
         lines += [
@@ -119,7 +134,8 @@ def _diagnosis(candidate: Engine, outcomes: Sequence[Outcome], limits: Limits) -
             lines.append(f"  KL {judged.kl[index]:.3g} nats (reference: before the change, candidate: after it)")
             described = judged.place.describe(candidate, judged.pair.base, judged.pair.changed)
             lines += [f"  {line}" for line in described]
-    holding = [item.name for item in outcomes if item.pairs and item.name not in {one.name for one, _ in failed}]
+    wrong = {one.name for one, _ in failed} | {item.name for item in outcomes if item.broken}
+    holding = [item.name for item in outcomes if item.pairs and item.name not in wrong]
     if failed and failed[0][0].name == FIRST and len(failed) > 1:
         lines.append(f"begin with {FIRST}: what a call leaves behind shows in every later one")
     if holding:

@@ -8,14 +8,13 @@ lossless sampler can win.
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pytest_llmopt.checks._draft import open_draft
 from pytest_llmopt.checks._floor import SIXTEEN_BITS
-from pytest_llmopt.checks._sampled import Rates, Sample
+from pytest_llmopt.checks._sampled import ROUNDING_KL, Rates, Sample
 from pytest_llmopt.checks._sampling_causes import explain, explain_slow
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.errors import OptionError
@@ -31,9 +30,6 @@ __all__ = ["lossless"]
 
 FIRST_PROMPTS = 4
 """Sampled in the first round; every later round doubles what there is."""
-
-ROUNDING_KL = 2e-4
-"""Mean KL divergence at temperature 1 that 16-bit rounding alone explains, in nats per token."""
 
 LARGEST_REPORTED_KL = 1e-4
 """Mean KL divergence of the logits that a candidate reports, beyond which they are not the ones it should draw from."""
@@ -57,7 +53,6 @@ def lossless(
     false_alarm: float = 1e-4,
     floor_kl: float | None = None,
     tie_margin: float | None = None,
-    full_acceptance: bool = True,
     seed: int = 0,
 ) -> Verdict:
     """A verdict on whether the candidate samples from the reference's distribution.
@@ -79,14 +74,14 @@ def lossless(
         false_alarm: the probability that a lossless candidate ever fails.
         floor_kl: mean KL divergence of the warped distributions, in nats per token, that rounding alone explains; None
             takes 0 in float32 and float64 and 2e-4 over the squared temperature (at most 1) in 16 bits.
-        tie_margin: how close to the boundary of a filter a token may be to count as neither in nor out, in nats; None
-            takes 0.002 in float32 and float64, 0.05 in float16 and 0.1 in bfloat16.
-        full_acceptance: fail as well where proposals are accepted less often than lossless verification accepts them,
-            at a false-alarm rate of its own of `false_alarm`; False reports it.
+        tie_margin: how close to the edge of a filter a token may be to be tied, in nats; None takes 0.002 in float32
+            and float64, 0.05 in float16 and 0.1 in bfloat16. Whether tied tokens come as often as they should is judged
+            by the log-probabilities that the candidate acted on.
         seed: seed of the sampling.
 
     Raises:
         OptionError: the temperature is 0, where nothing is drawn, or a setting is out of range.
+        UnsoundReferenceError: the reference is not finite somewhere; names the place.
     """
     sampling = SamplingParams(max_new_tokens, temperature, top_k, top_p, min_p)
     _refuse(sampling, num_prompts, max_tokens, false_alarm)
@@ -95,7 +90,7 @@ def lossless(
     if tie_margin is None:
         tie_margin = TIE_MARGINS[candidate.dtype]
     chosen = PromptSet.of(prompts).take(num_prompts)
-    sample = Sample(candidate, reference, open_draft(candidate), Rates(false_alarm, floor_kl, tie_margin))
+    sample = Sample(candidate, reference, open_draft(candidate), Rates(false_alarm, floor_kl, tie_margin), sampling)
     # An engine adds the place of a prompt to the seed, so that rounds lie further apart than there are prompts.
     first = int(np.random.SeedSequence(seed).generate_state(1)[0])
     seeds = itertools.count(first, len(chosen))
@@ -105,25 +100,24 @@ def lossless(
         before = len(sample)
         for _ in range(-(-wanted // len(chosen))):
             size = min(wanted, len(chosen))
-            sample.add(list(itertools.islice(queue, size)), replace(sampling, seed=next(seeds) % 2**32))
+            sample.add(list(itertools.islice(queue, size)), next(seeds) % 2**32)
             wanted -= size
         found = sample.evidence()
-        if found.alarm or (found.slow and full_acceptance) or len(sample) >= max_tokens:
+        if found.alarm or len(sample) >= max_tokens:
             break
         per_prompt = len(sample) / len(sample.drawn)
         wanted = max(1, min(len(sample.drawn), round((max_tokens - len(sample)) / per_prompt + 0.5)))
         if len(sample) == before:  # cannot be: every prompt emits a token
             break
-    metrics = _metrics(sample, found, full_acceptance=full_acceptance)
+    metrics = _metrics(sample, found)
     diagnosis = explain(sample, found, sampling) if found.alarm else ()
-    if found.slow and full_acceptance:
-        diagnosis = (*diagnosis, *explain_slow(found))
+    diagnosis = (*diagnosis, *explain_slow(found)) if found.slow else diagnosis
     if metrics["logits_kl"].status is not Status.PASS:
         diagnosis = (
             *diagnosis,
             "the reported log-probabilities are not the reference's: processed, shifted or made up",
         )
-    return Verdict("lossless", metrics, _evidence(sample, found), diagnosis)
+    return Verdict("lossless", metrics, _evidence(sample, found), diagnosis, _looked_at(sample, found))
 
 
 def _refuse(sampling: SamplingParams, num_prompts: int, max_tokens: int, false_alarm: float) -> None:
@@ -141,13 +135,16 @@ def _refuse(sampling: SamplingParams, num_prompts: int, max_tokens: int, false_a
             raise OptionError(msg)
 
 
-def _metrics(sample: Sample, found: Found, *, full_acceptance: bool) -> dict[str, Metric]:
+def _metrics(sample: Sample, found: Found) -> dict[str, Metric]:
     tokens, limit = len(sample), found.tokens.threshold
     divergences = [kl_divergence(item.scored, item.generation.logprobs) for item in sample.drawn]
     metrics = {
         "log_wealth": Metric(Estimate.exact(found.peak, tokens), Tolerance(at_most=limit), "nats"),
         "violations": Metric(Estimate.exact(found.tokens.violations, tokens), Tolerance(at_most=0), "tokens"),
-        "uncertain": Metric(Estimate.exact(found.tokens.uncertain, tokens), unit="tokens"),
+        "edge_positions": Metric(Estimate.exact(found.edges.positions, tokens), unit="tokens"),
+        "edge_tokens": Metric(Estimate.exact(found.edges.observed, found.edges.positions), unit="tokens"),
+        "expected_edge_tokens": Metric(Estimate.exact(found.edges.expected, found.edges.positions), unit="tokens"),
+        "edge_evidence": Metric(Estimate.exact(found.edges.peak, found.edges.positions), unit="nats"),
         "tokens": Metric(Estimate.exact(tokens, len(sample.drawn)), unit="tokens"),
         "logits_kl": Metric(
             Estimate.exact(float(np.concatenate(divergences).mean()), tokens),
@@ -163,21 +160,32 @@ def _metrics(sample: Sample, found: Found, *, full_acceptance: bool) -> dict[str
         metrics["expected_acceptance"] = Metric(Estimate.exact(found.acceptance.expected, drafted), unit="share")
         metrics["acceptance_p_value"] = Metric(Estimate.exact(found.acceptance.p_value, drafted))
         metrics["excess_acceptance"] = Metric(Estimate.exact(found.excess, drafted), unit="nats")
-        judged = Tolerance(at_most=limit) if full_acceptance else None
-        metrics["lost_acceptance"] = Metric(Estimate.exact(found.lost, drafted), judged, "nats")
+        metrics["lost_acceptance"] = Metric(Estimate.exact(found.lost, drafted), unit="nats")
     elif drafted:
         accepted = sum(item.generation.accepted_tokens for item in sample.drawn)
         metrics["acceptance_rate"] = Metric(Estimate.exact(accepted / drafted, drafted), unit="share")
     return metrics
 
 
+def _looked_at(sample: Sample, found: Found) -> dict[str, int]:
+    texts = [item.generation.prompt_ids for item in sample.drawn]
+    return {
+        "different texts": len(set(texts)),
+        "sampled texts": len(texts),
+        "sampled tokens": len(sample),
+        "tied positions": found.edges.positions,
+        "proposals": sum(item.generation.drafted_tokens for item in sample.drawn),
+        "deepest position": max(len(item.generation.continuation) for item in sample.drawn) - 1,
+    }
+
+
 def _evidence(sample: Sample, found: Found) -> str:
-    line = f"{len(sample):,} tokens, evidence {found.peak:.1f} of {found.tokens.threshold:.1f}"
+    line = f"{len(sample):,} tokens, log e-value {found.peak:.1f} (alarm above {found.tokens.threshold:.1f})"
     if found.tokens.violations:
         line += f", {found.tokens.violations} outside the support"
     if found.acceptance is not None:
         line += f", accepted {found.acceptance.observed.point:.0%} (expected {found.acceptance.expected:.0%}"
-        line += ": slower than lossless verification has to be)" if found.slow else ")"
+        line += ": slower than lossless verification has to be; reported, not judged)" if found.slow else ")"
     else:
         drafted = sum(item.generation.drafted_tokens for item in sample.drawn)
         accepted = sum(item.generation.accepted_tokens for item in sample.drawn)

@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_llmopt.checks._acceptance import FALSE_ALARM, sampled_acceptance
+from pytest_llmopt.checks._checkpoint_claims import checkpoint_claims
 from pytest_llmopt.checks._draft import open_draft
+from pytest_llmopt.checks._floor import SIXTEEN_BITS
 from pytest_llmopt.checks._limits import shape_limits
 from pytest_llmopt.checks._module_claims import module_claims
+from pytest_llmopt.checks._sampled import ROUNDING_KL, Rates
 from pytest_llmopt.checks._work import work_claims
+from pytest_llmopt.core.checkpoint import differences, refuse_unknown
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.inspection import Claims, Use
 from pytest_llmopt.core.prompts import PromptSet
@@ -30,26 +35,43 @@ __all__ = ["optimized"]
 
 CONTEXT_TOKENS = 48
 """The end of each prompt that is used."""
+NAMED = 3
+"""Tensors that the evidence names."""
 UNKNOWN = Metric(Estimate(0.5, 0.0, 1.0, 0), Tolerance(at_least=1), "share")
 """Of an optimization that states no claims: it may be in effect, and it may not."""
 
 
 def optimized(
-    candidate: Engine, reference: Engine, prompts: object, *, num_prompts: int = 3, max_new_tokens: int = 16
+    candidate: Engine,
+    reference: Engine,
+    prompts: object,
+    *,
+    num_prompts: int = 3,
+    max_new_tokens: int = 16,
+    declared: Sequence[str] = (),
+    seed: int = 0,
 ) -> Verdict:
     """A verdict on whether every optimization of the candidate is really in effect, by what each says of itself.
 
-    What they do for the same outputs is claimed of all of them: no more work than the reference, and no memory kept.
+    What they do for the same outputs is claimed of all of them: no more work than the reference, and no memory kept. So
+    is what its checkpoint says beside the weights: end tokens, tokenizer, positions and so on, as the reference's says.
     INCONCLUSIVE where one states no claims, or where the candidate has no optimization.
 
     Args:
-        candidate: the optimized side; decodes the prompts three times, and twice more if that leaves memory behind.
+        candidate: the optimized side; decodes the prompts three times, and twice more if that leaves memory behind. It
+            also samples some tokens where it has a draft model.
         reference: the side without them; scores what was decoded and is inspected too.
         prompts: texts, token ids or a prompt set; the end of the first `num_prompts` is used.
         num_prompts: how many prompts to use.
         max_new_tokens: tokens to decode after each of them.
+        declared: facts beside the weights that the candidate changes on purpose, such as `eos_token_ids`.
+        seed: of the sampling, where there is a draft model.
+
+    Raises:
+        OptionError: a fact that is declared does not exist.
     """
-    use = _observe(candidate, reference, PromptSet.of(prompts).take(num_prompts), max_new_tokens)
+    allowed = refuse_unknown(declared)
+    use = _observe(candidate, reference, PromptSet.of(prompts).take(num_prompts), max_new_tokens, seed)
     metrics: dict[str, Metric] = {}
     silent = []
     claims: list[tuple[str, Claim]] = []
@@ -62,12 +84,14 @@ def optimized(
         claims += [(item.short_name, claim) for claim in own]
     if candidate.variant.optimizations:
         claims += [("work", claim) for claim in work_claims(use)]
+        claims += [("checkpoint", claim) for claim in checkpoint_claims(use, candidate.variant, allowed)]
     metrics |= {f"{name}.{claim.name}": claim.metric for name, claim in claims}
     untrue = [claim for _, claim in claims if claim.metric.status is not Status.PASS]
-    return Verdict("optimized", metrics, _evidence(metrics, silent), _diagnosis(use, untrue, silent))
+    evidence = _evidence(metrics, silent) + _excused(use) + _declared(use, allowed)
+    return Verdict("optimized", metrics, evidence, _diagnosis(use, untrue, silent))
 
 
-def _observe(candidate: Engine, reference: Engine, prompts: PromptSet, max_new_tokens: int) -> Use:
+def _observe(candidate: Engine, reference: Engine, prompts: PromptSet, max_new_tokens: int, seed: int) -> Use:
     limit = candidate.max_length
     room = CONTEXT_TOKENS if limit is None else max(1, min(CONTEXT_TOKENS, (limit - max_new_tokens) // 2))
     contexts = [prompt.encode(candidate)[-room:] for prompt in prompts]
@@ -82,18 +106,23 @@ def _observe(candidate: Engine, reference: Engine, prompts: PromptSet, max_new_t
     drift = [np.abs(logprob_difference(theirs, own.logprobs)) for theirs, own in zip(scored, generations, strict=True)]
     draft = open_draft(candidate)
     divergences = [kl_divergence(theirs, own.logprobs) for theirs, own in zip(scored, generations, strict=True)]
+    recompilations = candidate.compilations() - compiled
+    rates = Rates(
+        FALSE_ALARM, ROUNDING_KL if candidate.dtype in SIXTEEN_BITS else 0.0, shape_limits(candidate).tie_margin
+    )
     return Use(
         inspection=candidate.inspect(),
         reference=reference.inspect(),
         generations=generations,
         compilations=compiled,
-        recompilations=candidate.compilations() - compiled,
+        recompilations=recompilations,
         divergence=np.concatenate(divergences),
         dtype=candidate.dtype,
         work=work,
         draft=None if draft is None else draft.score(emitted),
         # The lead of one token over another moves by as much as both of them do.
-        tie_margin=float(np.fmax(shape_limits(candidate).tie_margin, 2 * np.concatenate(drift).max())),
+        tie_margin=float(np.fmax(rates.tie_margin, 2 * np.concatenate(drift).max())),
+        sampled=sampled_acceptance(candidate, reference, draft, contexts, rates, seed),
     )
 
 
@@ -112,6 +141,22 @@ def _evidence(metrics: dict[str, Metric], silent: Sequence[str]) -> str:
     if silent:
         parts.append(f"no claims by {', '.join(silent)}")
     return "; ".join(parts)
+
+
+def _excused(use: Use) -> str:
+    """The tensors that the checkpoint or the model of the candidate lacks, and may lack by its architecture's word."""
+    names = use.inspection.excused
+    if not names:
+        return ""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"; {len(names)} tensors left out as the architecture declares: {', '.join(names[:NAMED])}{more}"
+
+
+def _declared(use: Use, declared: frozenset[str]) -> str:
+    """The facts that the user declared and that do differ."""
+    found = differences(use.reference.checkpoint, use.inspection.checkpoint)
+    names = [item.fact for item in found if item.fact in declared]
+    return f"; declared: {', '.join(names)}" if names else ""
 
 
 def _diagnosis(use: Use, untrue: Sequence[Claim], silent: Sequence[str]) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ def _judge(candidate: Engine, count: int, repeated: _Repeated, collided: _Collid
         "surprise": Metric(surprise, Tolerance(at_least=limit), "nats"),
     }
     evidence = (
-        f"{count} prompts, {changed} not repeated by the same seed, {collided.texts} repeated by another "
+        f"same seed reproduced {count - changed}/{count}, other seed collided {collided.texts}/{count} "
         f"({collided.surprise:.0f} nats of surprise)"
     )
     lines = repeated.describe(candidate) if metrics["unrepeated"].status is not Status.PASS else []
@@ -95,7 +95,8 @@ def _judge(candidate: Engine, count: int, repeated: _Repeated, collided: _Collid
         )
     if metrics["surprise"].status is not Status.PASS:
         lines.append("the model is nearly certain of this text: ask for more prompts or more tokens (max_new_tokens)")
-    return Verdict("seeded", metrics, evidence, tuple(lines))
+    looked_at = {"prompts": count, "sampled tokens": collided.tokens}
+    return Verdict("seeded", metrics, evidence, tuple(lines), looked_at)
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,8 @@ class _Collided:
     """Prompts whose text is the same."""
     log_evidence: float
     """That the seeds do not matter, in nats."""
+    tokens: int
+    """Of the first texts."""
     surprise: float
     """How improbable the first texts were all together, in nats: the most that there can be of such evidence."""
     limit: float
@@ -165,4 +168,5 @@ class _Collided:
         surprises = np.array([-float(item.logprobs.token_logprobs.astype(np.float64).sum()) for item in first])
         same = np.array([one.token_ids == two.token_ids for one, two in zip(first, other, strict=True)])
         bets = np.where(same, np.logaddexp(surprises, 0.0), 0.0) - math.log(2)
-        return cls(int(same.sum()), float(bets.sum()), float(surprises.sum()), -math.log(false_alarm))
+        tokens = sum(len(item.logprobs) for item in first)
+        return cls(int(same.sum()), float(bets.sum()), tokens, float(surprises.sum()), -math.log(false_alarm))

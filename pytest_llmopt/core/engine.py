@@ -203,16 +203,22 @@ class Engine(Protocol):
         *,
         prefill_chunk: int | None = None,
         batch_size: int | None = None,
+        report_prompt: bool = False,
+        seed: int = 0,
     ) -> list[Generation]:
         """Drive given tokens through the real decode path, as if each had been chosen, in the order given.
 
         Args:
-            continuations: prompts with the tokens to emit; none of these may end the generation.
+            continuations: prompts with the tokens to emit; one that would end a text does not.
             prefill_chunk: process the prompt in pieces of that many tokens.
             batch_size: the most rows to decode together, where the engine is free to choose; None leaves it the choice.
+            report_prompt: prefill the whole continuation, and give what the prefill thinks of every token but the
+                first: many positions in few passes. The answer's prompt is then that first token.
+            seed: state of all global random generators at the start; a sound engine draws from none of them.
 
         Raises:
-            RequestError: a token ends the generation, or a continuation is longer than the engine has room for.
+            RequestError: a continuation is longer than the engine has room for, or the architecture cannot process a
+                prompt in pieces.
         """
         ...
 
@@ -266,9 +272,64 @@ class Saves(Protocol):
 
 
 @runtime_checkable
+class KnowsWeights(Protocol):
+    """An engine that can tell whether two models hold the same weights."""
+
+    def weights(self) -> Mapping[str, object]:
+        """By name of a saved tensor, a value that is another once the tensor is changed, with shape and dtype."""
+        ...
+
+
+@runtime_checkable
 class Poisons(Protocol):
     """An engine that can fill the unused places of its KV cache with something else."""
 
     def poisoned(self) -> AbstractContextManager[str]:
         """Inside it, unused places hold what the engine's kernels promise to ignore; gives that content in words."""
+        ...
+
+
+@runtime_checkable
+class KnowsAbilities(Protocol):
+    """An engine that says what its architecture cannot do although others can."""
+
+    @property
+    def lacks(self) -> Mapping[str, str]:
+        """By name (`left_padding`, `prefill_chunk`), the reason, in the library's words where it has any."""
+        ...
+
+
+@runtime_checkable
+class Processes(Protocol):
+    """An engine that may have something between the model and the choice of a token, as a repetition penalty."""
+
+    def processed(
+        self, continuations: Sequence[Continuation], stop_token_ids: TokenIds = ()
+    ) -> list[TopLogprobs] | None:
+        """What the choice of each given token rests on, in the order given; None where that is the model alone.
+
+        Args:
+            continuations: what was emitted, none with an end before its last token.
+            stop_token_ids: those of the request, which a processor may keep away as it does an end.
+        """
+        ...
+
+
+@runtime_checkable
+class Varies(Protocol):
+    """An engine that can compute the same function by other arithmetic, in place: what then differs is rounding."""
+
+    def varied(self, change: str, seed: int = 0) -> AbstractContextManager[None]:
+        """Inside it, this engine computes by other arithmetic; afterwards it is to the bit what it was. Can be nested.
+
+        Args:
+            change: `permuted` (the order of neurons and residual channels), `eager attention`, or `float32`, in which
+                16-bit weights are widened; nothing changes where they have more bits already.
+            seed: of an order that is drawn at random.
+
+        Raises:
+            OptionError: there is no such change.
+            RequirementMissingError: the architecture or the weights do not allow it. That can also come from a request
+                inside.
+        """
         ...

@@ -48,6 +48,17 @@ class PositionMismatchError(LlmoptError):
     """The two sides of a comparison scored different tokens."""
 
 
+class UnsoundReferenceError(LlmoptError):
+    """A reference that nothing can be judged by: it changed, is not finite, or contradicts itself.
+
+    Never the candidate's fault: a test that meets it ends in ERROR, not in FAIL.
+    """
+
+
+class StaleCacheWarning(UserWarning):
+    """A file of the cache that does not hold what it should; names the file. What it held is made again."""
+
+
 class EmptySampleError(LlmoptError):
     """A statistic over nothing: missing is never zero."""
 
@@ -59,6 +70,10 @@ class RequirementMissingError(LlmoptError):
         """Keep the requirement's name beside the reason, so that `--llmopt-require` can match it."""
         super().__init__(reason)
         self.name = name
+
+
+class NothingToChangeError(RequirementMissingError):
+    """What a model should be changed into is what it is."""
 
 
 class VerdictError(AssertionError):

@@ -49,6 +49,10 @@ class CacheInUse:
     """Layers whose buffers kept their length from one decode step to the next."""
     length: int | None
     """The tokens that it was allocated for, or None where it grows."""
+    state_layers: int = 0
+    """Layers that hold a state of a fixed size instead of tokens: they neither grow nor have unused places."""
+    window: int | None = None
+    """The window of tokens, where no layer has room for more than its own: `length` is then at most that."""
     bytes_per_quantized_value: float | None = None
     """Held for each key and value that it keeps in fewer bits, scales included; None where it keeps none so."""
 
@@ -106,11 +110,33 @@ class Inspection:
     """Figures that its optimizations asked for, by name, taken after it decoded."""
     adapted_modules: int = 0
     """Layers that run with an adapter beside them."""
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    """What its architecture cannot do although others can (`left_padding`, `prefill_chunk`), with the reason."""
+    checkpoint: Mapping[str, str] = field(default_factory=dict)
+    """What it says beside its weights: the facts of `core.checkpoint.FACTS` by name, as JSON; none where not known."""
+    excused: tuple[str, ...] = ()
+    """Tensors that its checkpoint or its model lacks, and that the architecture declares as such."""
 
     @property
     def body(self) -> tuple[Projection, ...]:
         """The matrix products other than the output embedding: what a quantizer replaces."""
         return tuple(item for item in self.projections if not item.is_head)
+
+
+@dataclass(frozen=True)
+class SampledAcceptance:
+    """How often sampled speculation accepted what its draft model proposed, against what the two share."""
+
+    proposals: int
+    """Those that verification reached."""
+    observed: float
+    """The share of them that was accepted."""
+    expected: float
+    """The share that lossless verification accepts: the mean of the sum over tokens of min(p, q)."""
+    lost: float
+    """Evidence that fewer are accepted than that, in nats."""
+    limit: float
+    """What a sound verification ever exceeds with the stated probability of a false alarm, in nats."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +161,8 @@ class Use:
     None where there is no draft model or nothing can open it."""
     tie_margin: float = 0.0
     """By how many nats rounding may move one token's log-probability against another's."""
+    sampled: SampledAcceptance | None = None
+    """Of some tokens sampled at temperature 1; None where there is no draft model or nothing can open it."""
 
     @property
     def drafted_tokens(self) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.errors import PromptError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from pytest_llmopt.core.engine import Engine, TokenIds
@@ -48,8 +49,8 @@ class PromptSet:
         if not self.prompts:
             msg = "the prompt set is empty; give at least one prompt"
             raise PromptError(msg)
-        ids = [prompt.id for prompt in self.prompts]
-        twice = sorted({name for name in ids if ids.count(name) > 1})
+        counts = Counter(prompt.id for prompt in self.prompts)
+        twice = sorted(name for name, count in counts.items() if count > 1)
         if twice:
             msg = f"prompt ids must be distinct; these occur more than once: {', '.join(twice)}"
             raise PromptError(msg)
@@ -73,6 +74,11 @@ class PromptSet:
     def take(self, count: int) -> PromptSet:
         """The first `count` prompts, or all of them when there are fewer."""
         return PromptSet(self.prompts[:count])
+
+    def distinct(self, engine: Engine) -> PromptSet:
+        """Without the prompts whose tokens are those of an earlier one: a copy is no further sample."""
+        clusters = cluster_keys([prompt.encode(engine) for prompt in self])
+        return PromptSet(tuple(self[first] for first in dict.fromkeys(clusters)))
 
     @classmethod
     def of(cls, prompts: object) -> PromptSet:
@@ -105,6 +111,15 @@ class PromptSet:
             msg = f"the prompt set {path} is empty; write one JSON object a line, such as {{'text': 'Once upon'}}"
             raise PromptError(msg)
         return cls(tuple(prompts))
+
+
+def cluster_keys(texts: Sequence[TokenIds]) -> list[int]:
+    """The place of the first text with the same tokens, by text: equal keys are one cluster of an interval.
+
+    Copies of a text are as dependent as tokens of one: 24 of them tell nothing about other texts.
+    """
+    first: dict[TokenIds, int] = {}
+    return [first.setdefault(tuple(tokens), place) for place, tokens in enumerate(texts)]
 
 
 def _prompt(index: int, item: object) -> Prompt:

@@ -57,6 +57,8 @@ class Record:
     """Why it failed, was skipped or could not be decided; empty for a PASS."""
     reference: str = ""
     seed: int = 0
+    looked_at: Mapping[str, int] = field(default_factory=dict)
+    """What the verdict rests on, in counts."""
     figures: Figures = field(default_factory=dict)
     """Of the candidate, beside what was judged: its bits, its group, the seconds that it took to quantize and load."""
 

@@ -23,6 +23,10 @@ class NotApplicableError(LlmoptError):
     """A relation that says nothing about this engine; its text is the reason."""
 
 
+class RelationBrokenError(LlmoptError):
+    """A relation that does not hold, as something else than evidence about tokens shows; its text says what."""
+
+
 @dataclass(frozen=True, eq=False)
 class Pair:
     """Evidence about the same tokens twice, which should be equal."""
@@ -71,16 +75,19 @@ class Subject:
     engine: Engine
     cases: tuple[Case, ...]
     text: TokenIds
-    """A running text, long enough for relations about length, without an end-of-sequence token."""
+    """A running text, long enough for relations about length; it may hold tokens that end a turn."""
     inspection: Inspection
     reopen: Callable[[Variant], Engine] | None = None
     """Load a variant anew; who calls it closes the engine."""
     asked: bool = False
     """Whether the user named the relation, and so accepts what it costs."""
 
-    def again(self, change: str, engine: Engine | None = None) -> list[Pair]:
-        """The cases decoded once more, on this engine or another, against their first evidence."""
-        generations = (engine or self.engine).force([case.continuation for case in self.cases])
+    def again(self, change: str, engine: Engine | None = None, seed: int = 0) -> list[Pair]:
+        """The cases decoded once more, on this engine or another, against their first evidence.
+
+        Another seed is another state of every global random generator, which a sound engine draws nothing from.
+        """
+        generations = (engine or self.engine).force([case.continuation for case in self.cases], seed=seed)
         return [
             Pair(change, case.prompt_id, case.continuation, case.logprobs, generation.logprobs)
             for case, generation in zip(self.cases, generations, strict=True)
@@ -95,11 +102,21 @@ class Subject:
         """Refuse an engine that decodes one prompt at a time.
 
         Raises:
-            NotApplicableError: it does.
+            NotApplicableError: it does, or its architecture has no left padding.
         """
         if self.inspection.max_batch == 1:
             msg = "it decodes one prompt at a time"
             raise NotApplicableError(msg)
+        self.require("left_padding")
+
+    def require(self, ability: str) -> None:
+        """Refuse an engine whose architecture cannot do something.
+
+        Raises:
+            NotApplicableError: it cannot; carries its reason.
+        """
+        if ability in self.inspection.lacks:
+            raise NotApplicableError(self.inspection.lacks[ability])
 
 
 class Relation(Protocol):

@@ -95,6 +95,8 @@ class Verdict:
     """One line for the table."""
     diagnosis: Sequence[str] = field(default_factory=tuple)
     """Lines for the failure message: the worst place, the likely cause, what to do next."""
+    looked_at: Mapping[str, int] = field(default_factory=dict)
+    """What the verdict rests on, in counts: positions by path, rows together, the deepest position, entry points."""
 
     @property
     def status(self) -> Status:

@@ -5,19 +5,27 @@ from __future__ import annotations
 import dataclasses
 import gc
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from pytest_llmopt.core.errors import RequestError
+from pytest_llmopt.core.errors import RequestError, RequirementMissingError
 from pytest_llmopt.engines._transformers import (
+    abilities,
+    arguments,
+    changes,
     footprint,
     generation,
     inspection,
     loading,
     poison,
+    prefill,
     probing,
     repeated,
+    scope,
     scoring,
+    varied,
+    watched,
 )
+from pytest_llmopt.engines._transformers.process_state import ProcessState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +38,7 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.logprobs import FloatArray, IntArray, TopLogprobs
     from pytest_llmopt.core.probing import AffineMap, StoredMap
     from pytest_llmopt.core.variant import Variant
+    from pytest_llmopt.core.watching import Ask
 
 __all__ = ["TransformersEngine"]
 
@@ -44,8 +53,11 @@ class TransformersEngine:
         """Take over a loaded model; `open` is the way to make one."""
         self._variant = variant
         self._loaded = loaded
+        self._scorer = scoring.Scorer(loaded)
+        self._lacks: dict[str, str] = {}
         self._compilations = 0
         self._longest_request = 0
+        self._varied_dtype = ""
 
     @classmethod
     def open(cls, variant: Variant, policy: LoadPolicy) -> Self:
@@ -54,8 +66,16 @@ class TransformersEngine:
         Raises:
             ModelError: the model cannot be found or loaded; carries the library's own message.
             RequirementMissingError: the model lacks what an optimization needs.
+            OptionError: an optimization sets an argument of `generate` that is not its to set.
         """
-        return cls(variant, loading.load(variant, policy))
+        with scope.scoped("cuda" if _on_cuda(variant) else "cpu"):
+            loaded = loading.load(variant, policy)
+        arguments.refuse(loaded.plan.generate)
+        reason = abilities.speculates(loaded.model) if loaded.plan.speculative else ""
+        if reason:
+            name = "speculation"
+            raise RequirementMissingError(name, reason)
+        return cls(variant, loaded)
 
     @property
     def variant(self) -> Variant:
@@ -65,12 +85,12 @@ class TransformersEngine:
     @property
     def vocab_size(self) -> int:
         """The number of rows of the output embedding."""
-        return int(self._loaded.model.get_output_embeddings().weight.shape[0])
+        return scoring.vocab_size_of(self._loaded.model)
 
     @property
     def dtype(self) -> str:
         """The dtype of the unquantized weights and of the activations."""
-        return str(self._loaded.model.dtype).removeprefix("torch.")
+        return self._varied_dtype or str(self._loaded.model.dtype).removeprefix("torch.")
 
     @property
     def eos_token_ids(self) -> frozenset[int]:
@@ -91,17 +111,33 @@ class TransformersEngine:
         """The text of some tokens, special tokens included."""
         return str(self._loaded.tokenizer.decode(list(token_ids)))
 
+    @property
+    def lacks(self) -> Mapping[str, str]:
+        """What its architecture cannot do although others can, with the reason; tried once, where there is a doubt."""
+        for name in abilities.doubtful(self._loaded.model):
+            self._lack_of(name)
+        return {name: reason for name, reason in self._lacks.items() if reason}
+
+    def _lack_of(self, name: str) -> str:
+        if name not in self._lacks:
+            tokens = self.encode(inspection.TEXT) or (0,)
+            tried = {abilities.BATCHES: abilities.lacks_padding, abilities.CHUNKS: abilities.lacks_chunks}
+            doubtful = name in abilities.doubtful(self._loaded.model)
+            with self._running():
+                self._lacks[name] = tried[name](self._loaded, tokens) if doubtful else ""
+        return self._lacks[name]
+
     def generate(self, prompts: Sequence[TokenIds], sampling: SamplingParams) -> list[Generation]:
         """Decode every prompt, batched with left padding, in the order given."""
-        self._claim_threads()
         self._longest_request = max(self._longest_request, max(map(len, prompts), default=0) + sampling.max_new_tokens)
-        with self._counting_graphs():
-            return generation.generate(self._loaded, prompts, sampling, self.max_length, DEFAULT_TOP_K)
+        room = self._room(prompts)
+        with self._running(), self._counting_graphs():
+            return generation.generate(self._loaded, prompts, sampling, room)
 
     def score(self, continuations: Sequence[Continuation]) -> list[TopLogprobs]:
         """Teacher-forced log-probabilities, batched by length, in the order given."""
-        self._claim_threads()
-        return scoring.score(self._loaded, continuations, DEFAULT_TOP_K)
+        with self._running():
+            return self._scorer.score(continuations, DEFAULT_TOP_K)
 
     def force(
         self,
@@ -109,16 +145,42 @@ class TransformersEngine:
         *,
         prefill_chunk: int | None = None,
         batch_size: int | None = None,
+        report_prompt: bool = False,
+        seed: int = 0,
     ) -> list[Generation]:
         """Drive given tokens through `generate`, so through the cache, graph and drafts of the variant."""
-        self._claim_threads()
+        how = {"prefill_chunk": prefill_chunk, "batch_size": batch_size, "seed": seed}
+        return self._force(continuations, report_prompt=report_prompt, **how)
+
+    def processed(
+        self, continuations: Sequence[Continuation], stop_token_ids: TokenIds = ()
+    ) -> list[TopLogprobs] | None:
+        """What the choice of each token rests on: the log-probabilities behind the logits processors of the variant.
+
+        Seen on the decode path, where the processors run. None where nothing stands between the model and the choice.
+        """
+        if not arguments.choosing(self._loaded.plan.generate):
+            return None
+        return [item.logprobs for item in self._force(continuations, processed=stop_token_ids)]
+
+    def _force(
+        self, continuations: Sequence[Continuation], *, report_prompt: bool = False, **how: Any
+    ) -> list[Generation]:
         prompt_tokens = max((len(item.prompt_ids) for item in continuations), default=0)
         new_tokens = max((len(item.token_ids) for item in continuations), default=0)
         self._longest_request = max(self._longest_request, prompt_tokens + new_tokens)
-        with self._counting_graphs():
-            return generation.force(
-                self._loaded, continuations, prefill_chunk, batch_size, self.max_length, DEFAULT_TOP_K
-            )
+        room = self._room([item.prompt_ids for item in continuations])
+        reason = self._lack_of(abilities.CHUNKS) if how.get("prefill_chunk") else ""
+        if reason:
+            msg = f"{self._variant.model} cannot process a prompt in pieces: {reason}"
+            raise RequestError(msg)
+        act = prefill.read if report_prompt else generation.force
+        with self._running(), self._counting_graphs():
+            return act(self._loaded, continuations, room, **how)
+
+    def _room(self, prompts: Sequence[TokenIds]) -> generation.Room:
+        ragged = len({len(item) for item in prompts}) > 1 and self._loaded.plan.max_batch != 1
+        return generation.Room(self.max_length, DEFAULT_TOP_K, padded=not (ragged and self._lack_of(abilities.BATCHES)))
 
     @property
     def draft(self) -> Variant | None:
@@ -143,9 +205,10 @@ class TransformersEngine:
 
     def inspect(self) -> Inspection:
         """Its modules, cache, forward passes and attention calls, watched while it decodes a few tokens."""
-        self._claim_threads()
-        seen = inspection.inspect(self._loaded, self.encode(inspection.TEXT) or (0,), self.max_length)
-        return dataclasses.replace(seen, longest_request=max(self._longest_request, seen.longest_request or 0))
+        with self._running():
+            seen = inspection.inspect(self._loaded, self.encode(inspection.TEXT) or (0,), self.max_length)
+        longest = max(self._longest_request, seen.longest_request or 0)
+        return dataclasses.replace(seen, longest_request=longest, lacks=self.lacks)
 
     def work(self, prompts: Sequence[TokenIds], sampling: SamplingParams) -> Work:
         """What equal calls leave alive, and how many of their passes run eagerly."""
@@ -153,7 +216,8 @@ class TransformersEngine:
         def call() -> None:
             self.generate(prompts, sampling)
 
-        return repeated.work(self._loaded, call, len(prompts))
+        size = generation.rows_together(self._loaded.plan)
+        return repeated.work(self._loaded, call, len(generation.batches(prompts, size, self._room(prompts))))
 
     def shape_of(self, projection: str) -> tuple[int, int]:
         """Outputs and inputs of a projection."""
@@ -165,13 +229,13 @@ class TransformersEngine:
 
     def effective(self, projection: str, outputs: IntArray) -> AffineMap:
         """What a projection computes, seen by the identity matrix."""
-        self._claim_threads()
-        return probing.effective(self._loaded.model, projection, outputs)
+        with self._running():
+            return probing.effective(self._loaded.model, projection, outputs)
 
     def push(self, projection: str, inputs: FloatArray, outputs: IntArray | None = None) -> FloatArray:
         """What a projection gives for inputs, in the model's dtype."""
-        self._claim_threads()
-        return probing.push(self._loaded.model, projection, inputs, outputs)
+        with self._running():
+            return probing.push(self._loaded.model, projection, inputs, outputs)
 
     def save(self, folder: Path) -> None:
         """Write model and tokenizer with `save_pretrained`.
@@ -182,13 +246,39 @@ class TransformersEngine:
         try:
             self._loaded.model.save_pretrained(folder)
             self._loaded.tokenizer.save_pretrained(folder)
+            loading.mark_saved(self._loaded, self._variant, folder)
         except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
             msg = f"{self._variant.label} cannot be saved: {type(error).__name__}: {error}"
             raise RequestError(msg) from error
 
+    def weights(self) -> Mapping[str, object]:
+        """By name, checksums of the tensors that `save` writes."""
+        return changes.fingerprint(self._loaded.model)
+
     def poisoned(self) -> AbstractContextManager[str]:
         """Inside it, the unused places of static caches hold a large finite value."""
         return poison.poisoned()
+
+    def watch(self, ask: Ask) -> watched.ModelWatch:
+        """What its model runs and holds now, seen while it is asked."""
+        return watched.ModelWatch(self._loaded, ask, plain=not self._variant.optimizations)
+
+    @staticmethod
+    def process_state() -> ProcessState:
+        """What torch and the process compute by."""
+        return ProcessState.now()
+
+    @contextmanager
+    def varied(self, change: str, seed: int = 0) -> Iterator[None]:
+        """Inside it, the same function by other arithmetic, on the same weights in place."""
+        before = self._varied_dtype
+        with varied.varied(self._loaded.model, change, seed):
+            if change == "float32" and self.dtype in {"bfloat16", "float16"}:
+                self._varied_dtype = "float32"
+            try:
+                yield
+            finally:
+                self._varied_dtype = before
 
     @contextmanager
     def _counting_graphs(self) -> Iterator[None]:
@@ -198,19 +288,24 @@ class TransformersEngine:
         finally:
             self._compilations += _graphs_compiled() - before
 
-    def _claim_threads(self) -> None:
-        import torch
-
-        torch.set_num_threads(self._loaded.threads)
+    def _running(self) -> AbstractContextManager[None]:
+        """Its own threads and random numbers, and those of the process back afterwards."""
+        return scope.scoped(self._loaded.model.device, threads=self._loaded.threads, seed=0)
 
     def close(self) -> None:
         """Drop the model and give its memory back."""
-        del self._loaded
+        del self._loaded, self._scorer
         gc.collect()
         import torch
 
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _on_cuda(variant: Variant) -> bool:
+    import torch
+
+    return variant.device.startswith("cuda") or (variant.device == "auto" and torch.cuda.is_available())
 
 
 def _graphs_compiled() -> int:

@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.relation import NotApplicableError
-from pytest_llmopt.relations._large import refuse_large
+from pytest_llmopt.relations._large import refuse_large, second_copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,5 +22,5 @@ def load_twice(subject: Subject) -> Iterator[Pair]:
         msg = "nothing here can load it again"
         raise NotApplicableError(msg)
     refuse_large(subject, "load_twice")
-    with closing(subject.reopen(subject.engine.variant)) as engine:
+    with closing(second_copy(subject, subject.engine.variant)) as engine:
         yield from subject.again("loaded a second time", engine)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.core.errors import RequestError
-from pytest_llmopt.core.relation import NotApplicableError, pairs
+from pytest_llmopt.core.relation import pairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,12 +20,10 @@ CHUNKS = (32, 16, 7, 3)
 
 def prefill_chunk(subject: Subject) -> Iterator[Pair]:
     """The size of the pieces in which a prompt is processed does not matter."""
+    subject.require("prefill_chunk")
     parts = [subject.part(0, context, TOKENS) for context in CONTEXTS]
     names = [f"text of {context} tokens" for context in CONTEXTS]
     base = subject.engine.force(parts)
     for chunk in CHUNKS:
-        try:
-            changed = subject.engine.force(parts, prefill_chunk=chunk)
-        except RequestError as error:
-            raise NotApplicableError(str(error)) from None
+        changed = subject.engine.force(parts, prefill_chunk=chunk)
         yield from pairs(f"a prefill in pieces of {chunk}", names, base, changed)

@@ -11,8 +11,11 @@ if TYPE_CHECKING:
 
 __all__ = ["repeat"]
 
+SEED = 20_011
+
 
 def repeat(subject: Subject) -> Iterator[Pair]:
-    """A call leaves nothing behind that shows in the next."""
-    for count in ("second", "third"):
-        yield from subject.again(f"the {count} call")
+    """A call leaves nothing behind that shows in the next, and draws nothing at random."""
+    yield from subject.again("the second call")
+    # From the same state of the generators, noise that a forward pass draws would be the same noise again.
+    yield from subject.again("the third call, from another state of the random generators", seed=SEED)

@@ -21,7 +21,13 @@ def unused_cache(subject: Subject) -> Iterator[Pair]:
     if not isinstance(subject.engine, Poisons):
         msg = "its engine cannot fill them"
         raise NotApplicableError(msg)
-    if cache is None or cache.length is None:
+    if cache is None:
+        msg = "it decodes without a cache"
+        raise NotApplicableError(msg)
+    if cache.state_layers == sum(cache.layers.values()):
+        msg = f"its {cache.kind} keeps states of a fixed size, all of which is used"
+        raise NotApplicableError(msg)
+    if cache.length is None:
         msg = "its cache grows with the tokens and has no unused place"
         raise NotApplicableError(msg)
     with subject.engine.poisoned() as content:

@@ -1,14 +1,16 @@
-"""One engine per variant: loaded when first asked for, kept, evicted when memory runs short."""
+"""One engine per variant: loaded when first asked for, kept, evicted when memory runs short and nobody uses it."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.engine import KnowsLoadingCosts
-from pytest_llmopt.core.errors import LlmoptError
+from pytest_llmopt.core.errors import LlmoptError, RequirementMissingError
+from pytest_llmopt.core.requirements import format_bytes
 from pytest_llmopt.runtime import memory
 
 if TYPE_CHECKING:
@@ -21,16 +23,18 @@ if TYPE_CHECKING:
 
 
 class Loader:
-    """Engines by the digest of their variant, least recently used first."""
+    """Engines by the digest of their variant, least recently used first.
 
-    def __init__(
-        self, engines: Registry, policy: LoadPolicy, available_bytes: Callable[[], int] = memory.available_bytes
-    ) -> None:
-        """Start with nothing loaded."""
+    An engine that was handed out is in use until `release`: nothing evicts it, since somebody holds it.
+    """
+
+    def __init__(self, engines: Registry, policy: LoadPolicy, available_bytes: Callable[[], int] | None = None) -> None:
+        """Start with nothing loaded. What memory there is on a variant's device is asked, unless a function says it."""
         self._engines = engines
         self._policy = policy
         self._available_bytes = available_bytes
         self._open: OrderedDict[str, Engine] = OrderedDict()
+        self._in_use: set[str] = set()
         self._failed: dict[str, LlmoptError] = {}
         self._reopened = 0
         self.loads: list[str] = []
@@ -39,10 +43,15 @@ class Loader:
         """By digest: what each part of loading took, the least of all its loads, since the first imports a library."""
 
     def get(self, variant: Variant, *, keep: tuple[Variant, ...] = ()) -> Engine:
-        """The engine of a variant; loads it unless it is there. Never evicts those to `keep`.
+        """The engine of a variant, in use until `release`; loads it unless it is there.
+
+        Args:
+            variant: what to run.
+            keep: variants that will be asked for next: what is loaded of them is not evicted either.
 
         Raises:
             LlmoptError: it cannot be loaded. The second test that wants it gets the same error at once.
+            RequirementMissingError: there is no room for it beside what is in use.
         """
         digest = variant.digest
         if digest in self._failed:
@@ -56,7 +65,12 @@ class Loader:
                 raise
             self.loads.append(digest)
         self._open.move_to_end(digest)
+        self._in_use.add(digest)
         return self._open[digest]
+
+    def release(self) -> None:
+        """Nothing that was handed out is in use any more: what is loaded stays, and may be evicted from now on."""
+        self._in_use.clear()
 
     def reopen(self, variant: Variant, *, keep: tuple[Variant, ...] = ()) -> Engine:
         """An engine of a variant, loaded anew; who calls this closes it. Never evicts those to `keep`.
@@ -65,6 +79,7 @@ class Loader:
 
         Raises:
             LlmoptError: it cannot be loaded.
+            RequirementMissingError: there is no room for it beside what is in use.
         """
         self._make_room(variant, {other.digest for other in keep})
         self._reopened += 1
@@ -78,14 +93,35 @@ class Loader:
         return engine
 
     def _make_room(self, variant: Variant, keep: set[str]) -> None:
+        available = self._available_bytes or partial(memory.available_bytes, variant.device)
         wanted = memory.wanted_bytes(variant)
+        keep = keep | self._in_use
         for digest in [digest for digest in self._open if digest not in keep]:
-            if self._available_bytes() >= wanted:
+            if available() >= wanted:
                 return
             self._open.pop(digest).close()
+        # What it wants at its peak is an estimate; without room for its weights alone it cannot be loaded.
+        least, free = memory.least_bytes(variant), available()
+        held = dict.fromkeys(self._open[digest].variant.label for digest in self._open if digest in keep)
+        if held and free < least:
+            msg = (
+                f"{variant.label} of {variant.model} needs {format_bytes(least)}, and {format_bytes(max(0, free))} are "
+                f"free while the test uses {', '.join(held)}: use a smaller dtype, or a machine with more memory"
+            )
+            name = "memory"
+            raise RequirementMissingError(name, msg)
+
+    def has(self, variant: Variant) -> bool:
+        """Whether a variant is loaded."""
+        return variant.digest in self._open
+
+    def holds(self, engine: Engine) -> bool:
+        """Whether an engine is open, and not evicted."""
+        return any(held is engine for held in self._open.values())
 
     def close(self) -> None:
         """Close every engine that is still open, also when one of them cannot be closed."""
+        self.release()
         with ExitStack() as stack:
             while self._open:
                 stack.callback(self._open.popitem()[1].close)

@@ -130,10 +130,18 @@ class Side:
         *,
         prefill_chunk: int | None = None,
         batch_size: int | None = None,
+        report_prompt: bool = False,
+        seed: int = 0,
     ) -> list[Generation]:
         """Drive given tokens through the decode path, in the order given."""
         with self.stopwatch.running():
-            return self.engine.force(continuations, prefill_chunk=prefill_chunk, batch_size=batch_size)
+            return self.engine.force(
+                continuations,
+                prefill_chunk=prefill_chunk,
+                batch_size=batch_size,
+                report_prompt=report_prompt,
+                seed=seed,
+            )
 
     @property
     def draft(self) -> Variant | None:

@@ -37,6 +37,10 @@ class WarpedLogprobs:
     violations: BoolArray
     """Where the token that was there lies outside the support, and is no tie at its boundary either: `[tokens]`."""
 
+    def __getitem__(self, positions: BoolArray) -> WarpedLogprobs:
+        """The same for some of the positions."""
+        return WarpedLogprobs(self.logprobs[positions], self.boundary[positions], self.violations[positions])
+
     @property
     def support(self) -> BoolArray:
         """Which of the known tokens can be drawn: `[tokens, k]`."""
@@ -135,7 +139,9 @@ def _top_k(step: _Step, top_k: int, margin: float) -> _Step:
         msg = f"top_k={top_k} keeps more than the {known} known tokens"
         raise IncompleteEvidenceError(msg)
     keep = step.keep & (step.scores >= step.scores[:, top_k - 1 : top_k])
-    return step.truncated(keep, _trading(step, keep, margin))
+    # Where more than k are tied all of them stay, but another rounding would tell them apart and drop some.
+    kept = keep & (np.arange(known) < top_k)
+    return step.truncated(keep, _trading(step, kept, margin))
 
 
 def _top_p(step: _Step, top_p: float, margin: float) -> _Step:

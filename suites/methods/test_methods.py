@@ -19,11 +19,5 @@ METHODS = {
 
 @llmopt.variants(METHODS)
 def test_method(candidate, reference, prompts):
-    """The distribution of the next token is kept."""
-    llmopt.assert_accurate(candidate, reference, prompts)
-
-
-@llmopt.variants(METHODS)
-def test_method_in_effect(candidate, reference, prompts):
-    """The weights are packed as the method promises, and it shows."""
-    llmopt.assert_optimized(candidate, reference, prompts)
+    """The weights are packed as the method promises, and the distribution of the next token is kept."""
+    llmopt.assert_gate(candidate, reference, prompts, checks=("optimized", "accurate"))

@@ -128,7 +128,7 @@ def test_an_engine_that_ends_although_it_should_go_on_is_questioned_all_the_same
 def test_a_small_change_everywhere_is_beyond_the_limit_of_the_mean_and_named(project, records):
     project.makepyfile("""
         from pytest_llmopt import llmopt
-        from pytest_llmopt.checks.equivalent import Limits
+        from pytest_llmopt import Limits
 
         @llmopt.optimization("planted.left_over")
         def test_it(candidate, prompts):

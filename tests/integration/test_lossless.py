@@ -1,4 +1,4 @@
-"""Sampled speculation that loses the distribution fails with its cause; slow but lossless speculation passes."""
+"""Sampling that loses the distribution fails with its cause; slow but lossless speculation passes."""
 
 import shutil
 from pathlib import Path
@@ -76,17 +76,7 @@ def test_lossless_passes_and_lossy_fails_on_every_family(verdicts, model):
     assert "its most probable token but is verified as if it had sampled" in found["argmax"]["reason"]
 
 
-def test_speculation_that_accepts_less_than_it_has_to_fails_although_its_tokens_are_right(verdicts):
-    found = verdicts("tiny-llama", {"onehot": planted("one_hot")}, max_new_tokens=32)
-    (record,) = found.values()
-    assert record["status"] == "FAIL"
-    assert record["metrics"]["log_wealth"]["point"] < record["metrics"]["log_wealth"]["limit"]
-    assert record["metrics"]["lost_acceptance"]["point"] > record["metrics"]["lost_acceptance"]["limit"]
-    assert record["metrics"]["tokens"]["point"] < 500
-    assert "the tokens follow the reference, but" in record["reason"]
-
-
-def test_correct_speculation_passes_and_slow_one_where_slowness_is_only_reported(verdicts):
+def test_correct_speculation_passes_and_so_does_slow_one_which_is_told(verdicts):
     found = verdicts(
         "tiny-llama",
         {
@@ -101,11 +91,11 @@ def test_correct_speculation_passes_and_slow_one_where_slowness_is_only_reported
         min_p=0.01,
         max_tokens=250,
         max_new_tokens=32,
-        full_acceptance=False,
     )
     assert {record["status"] for record in found.values()} == {"PASS"}
     assert "slower than" not in found["right"]["evidence"]
-    assert "slower than lossless verification has to be" in found["onehot"]["evidence"]
+    assert "slower than lossless verification has to be; reported, not judged" in found["onehot"]["evidence"]
+    assert found["onehot"]["metrics"]["lost_acceptance"]["point"] > 9.2
     rates = found["right"]["metrics"]
     assert rates["acceptance_rate"]["point"] == pytest.approx(rates["expected_acceptance"]["point"], abs=0.1)
     assert "acceptance_rate" in found["lookup"]["metrics"]

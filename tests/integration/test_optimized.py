@@ -99,7 +99,7 @@ def test_what_is_in_effect_passes(project, records, model):
     assert found["static"]["metrics"]["static_cache.cache_length"]["point"] == 256
     assert found["assisted"]["metrics"]["assisted.accepted_tokens"]["point"] > 0
     assert found["assisted"]["metrics"]["assisted.short_blocks"]["point"] == 0
-    assert found["stacked"]["evidence"].startswith("20 of 20 claims true")
+    assert found["stacked"]["evidence"].startswith("21 of 21 claims true")
 
 
 def test_an_optimization_without_claims_is_inconclusive_and_says_how_to_mend_it(project, records):

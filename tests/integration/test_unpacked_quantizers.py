@@ -21,7 +21,7 @@ pytest.importorskip("compressed_tensors")
 pytest.importorskip("gguf")
 
 OPTIMIZATIONS = Registry("optimizations", "optimization")
-PROMPTS = PromptSet.load(fixtures_folder() / "prompts" / "calibration.jsonl").take(8)
+PROMPTS = PromptSet.load(fixtures_folder() / "prompts" / "default.jsonl")
 EVERY_FAMILY = [
     ("compressed_tensors", {"scheme": "W8A8"}),
     ("compressed_tensors", {"scheme": "W4A16"}),

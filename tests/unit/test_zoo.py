@@ -114,7 +114,7 @@ def test_sizes_suit_kernels_and_quantizers(name: str) -> None:
     assert config["intermediate_size"] % 128 == 0
     assert head in {32, 64}
     assert config["vocab_size"] == len(_tokenizer(name)) == 1024
-    assert config["max_position_embeddings"] == 1024
+    assert config["max_position_embeddings"] == _tokenizer(name).model_max_length == (4096 if "qwen" in name else 1024)
 
 
 @pytest.mark.parametrize("name", ["tiny-llama", "tiny-llama-draft"])
@@ -218,6 +218,53 @@ def test_a_model_has_learned_its_corpus(zoo: Zoo, prompts: list[dict[str, str]],
         losses += [-logprobs[position - 1, ids[position]].item() for position in range(1, len(ids))]
         unigram += [zoo.unigram[token] for token in ids[1:]]
     assert sum(losses) / len(losses) < sum(unigram) / len(unigram) - 1
+
+
+@pytest.mark.parametrize("name", ["tiny-qwen", "tiny-qwen-draft"])
+def test_a_long_context_is_trained_to_its_end(name: str) -> None:
+    """In no range of positions do held-out tokens cost 0.02 nats more than in pieces of 512; deep ones cost like the first.
+
+    Weights whose positions beyond 1,024 were never trained lose 0.3 to 1 nat there.
+    """
+    ranges = _report(name)["held_out_by_position"]
+    assert [(found["from"], found["to"]) for found in ranges] == [(0, 512), (512, 1024), (1024, 2048), (2048, 4096)]
+    for found in ranges:
+        assert found["nats_per_token"] <= found["in_pieces_of_512"] + 0.02
+        assert found["nats_per_token"] <= ranges[0]["nats_per_token"] + 0.25
+
+
+def _deep_code(zoo: Zoo, name: str) -> list[int]:
+    """4,096 tokens of held-out code from one module."""
+    by_source: dict[str, str] = {}
+    for document in zoo.held_out:
+        if document.kind == "code":
+            by_source[document.source] = by_source.get(document.source, "") + document.text
+    ids: list[int] = _tokenizer(name)(max(by_source.values(), key=len), add_special_tokens=False)["input_ids"]
+    assert len(ids) > 4096
+    return ids[:4096]
+
+
+def _losses(logprobs: torch.Tensor, ids: list[int]) -> torch.Tensor:
+    """Loss of each of the last 1,024 tokens in nats, from log-probabilities that end with the last."""
+    return -logprobs[-1025:-1].gather(1, torch.tensor(ids[-1024:])[:, None])[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [("tiny-qwen", -0.2, 0.05), ("tiny-qwen-draft", -0.2, 0.05), ("tiny-llama", 0.2, 9.0)],
+)
+def test_only_trained_positions_predict_as_well_as_shallow_ones(zoo: Zoo, name: str, least: float, most: float) -> None:
+    """The last of 4,096 tokens cost what they cost after half as many; beyond 1,024 trained positions, far more."""
+    model, ids = _model(name), _deep_code(zoo, name)
+    cost = (_losses(_logprobs(model, ids), ids) - _losses(_logprobs(model, ids[2048:]), ids)).mean()
+    assert least < cost.item() < most
+
+
+def test_the_deep_end_of_a_long_context_looks_back(zoo: Zoo) -> None:
+    """What the last tokens of 4,096 read 2,048 tokens ago changes them far more than bf16 arithmetic (1e-4 nats)."""
+    model, ids = _model("tiny-qwen"), _deep_code(zoo, "tiny-qwen")
+    whole, half = _logprobs(model, ids)[-1024:], _logprobs(model, ids[2048:])[-1024:]
+    assert (whole.exp() * (whole - half)).sum(-1).mean() > 5e-3
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_llmopt.core.engine import Continuation, DecodeStep, Generation, SamplingParams, Timing, TokenIds
+from pytest_llmopt.core.engine import Continuation, Generation, SamplingParams, TokenIds
 from pytest_llmopt.core.errors import RequestError
+from pytest_llmopt.core.logprobs import TopLogprobs
+from pytest_llmopt.engines._transformers.arguments import merged, of_request, refuse
 from pytest_llmopt.engines._transformers.evidence import top_logprobs
+from pytest_llmopt.engines._transformers.scope import reseed
+from pytest_llmopt.engines._transformers.watching import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     import torch
 
@@ -23,38 +27,56 @@ BATCH = 8
 """Prompts decoded together where the optimizations allow it."""
 
 
-def generate(
-    loaded: Loaded, prompts: Sequence[TokenIds], sampling: SamplingParams, max_length: int | None, top_k: int
-) -> list[Generation]:
+@dataclass(frozen=True)
+class Room:
+    """What a call may ask for."""
+
+    max_length: int | None
+    """Tokens, prompt and output together."""
+    top_k: int
+    """Log-probabilities to keep at each position."""
+    padded: bool = True
+    """Whether prompts of different lengths can share a batch, the shorter ones padded on the left."""
+
+
+def generate(loaded: Loaded, prompts: Sequence[TokenIds], sampling: SamplingParams, room: Room) -> list[Generation]:
     """Every prompt decoded, in the order given.
 
     Raises:
         RequestError: no prompt, an empty one, or one that does not fit with its output.
     """
-    _refuse_what_does_not_fit(prompts, sampling, max_length)
-    return _in_batches(loaded, prompts, lambda rows, _, batch: _run(loaded, rows, sampling, batch, top_k))
+    _refuse_what_does_not_fit(prompts, sampling, room.max_length)
+    return _in_batches(loaded, prompts, room, lambda rows, _, batch: _run(loaded, rows, sampling, batch, room.top_k))
 
 
 def force(
     loaded: Loaded,
     continuations: Sequence[Continuation],
-    prefill_chunk: int | None,
-    batch_size: int | None,
-    max_length: int | None,
-    top_k: int,
+    room: Room,
+    *,
+    prefill_chunk: int | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    processed: TokenIds | None = None,
 ) -> list[Generation]:
-    """The tokens of every continuation driven through `generate`, in the order given.
+    """The tokens of every continuation driven through `generate`, in the order given, whatever they are.
+
+    Args:
+        loaded: the model.
+        continuations: prompts, and what is to be emitted after each; a token that would end a text does not.
+        room: what a call may ask for.
+        prefill_chunk: process the prompts in pieces of so many tokens.
+        batch_size: the most rows together.
+        seed: of whatever draws at random while it runs.
+        processed: give the log-probabilities behind all logits processors instead of the model's own, in a request
+            with these stop tokens; None gives the model's own.
 
     Raises:
-        RequestError: a token ends the generation, or a continuation does not fit.
+        RequestError: a continuation does not fit.
     """
-    for item in continuations:
-        if loaded.eos_token_ids.intersection(item.token_ids):
-            msg = f"cannot force the end-of-sequence token in the middle: {item.token_ids[:8]}..."
-            raise RequestError(msg)
     prompts = [item.prompt_ids for item in continuations]
-    longest = SamplingParams(max_new_tokens=max(len(item.token_ids) for item in continuations))
-    _refuse_what_does_not_fit(prompts, longest, max_length)
+    longest = SamplingParams(max_new_tokens=max((len(item.token_ids) for item in continuations), default=1))
+    _refuse_what_does_not_fit(prompts, longest, room.max_length)
     # Without a cache there is nothing to prefill in pieces: every step processes the whole text.
     whole = prefill_chunk is None or loaded.plan.generate.get("use_cache") is False
     extra = {} if whole else {"prefill_chunk_size": prefill_chunk}
@@ -62,10 +84,11 @@ def force(
     def run(rows: list[TokenIds], places: list[int], batch: int) -> list[Generation]:
         tokens = [continuations[place].token_ids for place in places]
         tokens += [tokens[-1]] * (len(rows) - len(tokens))
-        sampling = SamplingParams(max_new_tokens=max(map(len, tokens)))
-        return _run(loaded, rows, sampling, batch, top_k, forced=tokens, **extra)
+        sampling = SamplingParams(max_new_tokens=max(map(len, tokens)), seed=seed, stop_token_ids=processed or ())
+        forced = _Force(max(map(len, rows)), tokens, room.top_k, keep=processed is not None)
+        return _run(loaded, rows, sampling, batch, room.top_k, forced=forced, **extra)
 
-    return _in_batches(loaded, prompts, run, batch_size)
+    return _in_batches(loaded, prompts, room, run, batch_size)
 
 
 def rows_together(plan: LoadPlan, wanted: int | None = None) -> int:
@@ -75,24 +98,30 @@ def rows_together(plan: LoadPlan, wanted: int | None = None) -> int:
     return min(size, plan.max_batch or size)
 
 
+def batches(prompts: Sequence[TokenIds], size: int, room: Room) -> list[list[int]]:
+    """Places of the prompts of each call, of at most `size` rows: of one length only where rows cannot be padded."""
+    # Longest first: a static cache is then allocated once, at the size that all later batches fit into.
+    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]), reverse=True)
+    groups = [order] if room.padded else [list(same) for _, same in groupby(order, lambda place: len(prompts[place]))]
+    return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
+
+
 def _in_batches(
     loaded: Loaded,
     prompts: Sequence[TokenIds],
+    room: Room,
     run: Callable[[list[TokenIds], list[int], int], list[Generation]],
     wanted: int | None = None,
 ) -> list[Generation]:
     """Run prompts of similar length together; the results in the order given."""
-    # Longest first: a static cache is then allocated once, at the size that all later batches fit into.
-    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]), reverse=True)
     size = rows_together(loaded.plan, wanted)
     done: dict[int, Generation] = {}
-    for start in range(0, len(order), size):
-        places = order[start : start + size]
+    for places in batches(prompts, size, room):
         rows = [prompts[place] for place in places]
         if loaded.plan.fixed_shapes:
             rows += [rows[-1]] * (size - len(rows))
         # Rows of a filled-up batch that nobody asked for come last and are dropped.
-        done.update(zip(places, run(rows, places, start), strict=False))
+        done.update(zip(places, run(rows, places, len(done)), strict=False))
     return [done[place] for place in range(len(prompts))]
 
 
@@ -118,37 +147,40 @@ def _run(
     batch: int,
     top_k: int,
     *,
-    forced: Sequence[TokenIds] | None = None,
+    forced: _Force | None = None,
     **extra: Any,
 ) -> list[Generation]:
     import torch
 
     model, device = loaded.model, loaded.model.device
     width = max(map(len, rows))
-    input_ids = torch.full((len(rows), width), loaded.pad_token_id)
+    pad = loaded.plan.generate.get("pad_token_id", loaded.pad_token_id)
+    input_ids = torch.full((len(rows), width), pad)
     attention_mask = torch.zeros_like(input_ids)
     for row, tokens in enumerate(rows):
         input_ids[row, width - len(tokens) :] = torch.tensor(tokens)
         attention_mask[row, width - len(tokens) :] = 1
-    watch = _Watch(width)
+    watch = Watch(width)
     watching = watch.attached(model) if loaded.plan.speculative else nullcontext()
     made_anew = {key: value for make in loaded.plan.per_call for key, value in make(model, len(rows)).items()}
-    if forced is not None:
-        extra["logits_processor"] = [_Force(width, forced)]
-    with torch.random.fork_rng(), watching:
-        torch.manual_seed(sampling.seed + batch)
-        output = model.generate(
-            input_ids.to(device),
-            attention_mask=attention_mask.to(device),
-            pad_token_id=loaded.pad_token_id,
-            return_dict_in_generate=True,
-            output_logits=True,
-            stopping_criteria=[watch],
-            **_arguments(sampling, loaded.eos_token_ids),
-            **loaded.plan.generate,
-            **made_anew,
-            **extra,
-        )
+    refuse(made_anew)
+    ours = {
+        "pad_token_id": pad,
+        "return_dict_in_generate": True,
+        "output_logits": True,
+        "stopping_criteria": [watch],
+        "logits_processor": [] if forced is None else [forced],
+    }
+    theirs = loaded.plan.generate | made_anew
+    request = of_request(sampling, loaded.eos_token_ids) | extra
+    arguments = merged(ours, theirs, request, forced=forced is not None)
+    if forced is not None and not forced.keeps:
+        arguments["eos_token_id"] = None  # behind processors, which may keep an end away, it is one
+    if arguments.get("stop_strings"):
+        arguments["tokenizer"] = loaded.tokenizer
+    reseed(sampling.seed + batch)
+    with watching:
+        output = model.generate(input_ids.to(device), attention_mask=attention_mask.to(device), **arguments)
     emitted = output.sequences[:, width:].cpu()
     if len(output.logits) != emitted.shape[1]:
         msg = f"the decode path reported logits for {len(output.logits)} steps but emitted {emitted.shape[1]} tokens"
@@ -156,27 +188,17 @@ def _run(
     logits = torch.stack(output.logits, dim=1)
     finished = []
     for row, tokens in enumerate(rows):
-        length, reason = _finish(emitted[row].tolist(), loaded.eos_token_ids, sampling.stop_token_ids)
-        length = length if forced is None else min(length, len(forced[row]))
-        evidence = top_logprobs(logits[row, :length], emitted[row, :length].to(device), top_k)
+        reason: Literal["eos", "stop", "length"]
+        if forced is None:
+            length, reason = _finish(emitted[row].tolist(), loaded.eos_token_ids, sampling.stop_token_ids)
+        else:
+            length, reason = min(emitted.shape[1], forced.length(row)), "length"
+        own = None if forced is None else forced.evidence(row, length)
+        evidence = own or top_logprobs(logits[row, :length], emitted[row, :length].to(device), top_k)
         after_end = emitted[row, length:] if reason != "length" else emitted[row, :0]
-        overrun = int((after_end != loaded.pad_token_id).sum())
+        overrun = int((after_end != pad).sum())
         finished.append(Generation(tokens, evidence, reason, watch.steps(length), watch.timing, overrun))
     return finished
-
-
-def _arguments(sampling: SamplingParams, eos_token_ids: frozenset[int]) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"max_new_tokens": sampling.max_new_tokens, "do_sample": not sampling.greedy}
-    if sampling.ignore_eos:
-        arguments["min_new_tokens"] = sampling.max_new_tokens
-    if sampling.stop_token_ids:
-        arguments["eos_token_id"] = sorted(eos_token_ids.union(sampling.stop_token_ids))
-    if not sampling.greedy:
-        # Logits that are not finite end in an error of the sampler otherwise; the evidence has them as they are.
-        arguments["remove_invalid_values"] = True
-        arguments |= {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p}
-        arguments |= {"min_p": sampling.min_p} if sampling.min_p else {}
-    return arguments
 
 
 def _finish(
@@ -191,71 +213,36 @@ def _finish(
     return len(tokens), "length"
 
 
-@dataclass
-class _Watch:
-    """Looks at the clock after each step of `generate`, which asks it, as a stopping criterion, whether to stop."""
-
-    prompt_tokens: int
-    called: float = field(default_factory=time.perf_counter)
-    ends: list[tuple[float, int]] = field(default_factory=list)
-    """Per step, when it ended and how many tokens each row had then."""
-    queried: list[int] = field(default_factory=list)
-    """Per forward pass, the tokens that it was asked about; empty unless attached."""
-
-    def __call__(self, input_ids: torch.Tensor, _scores: object, **_kwargs: object) -> torch.Tensor:
-        # Assisted decoding also asks about drafts that are not verified yet; only the first call after a pass counts.
-        if not self.queried or len(self.ends) < len(self.queried):
-            if input_ids.is_cuda:
-                import torch
-
-                torch.cuda.synchronize()
-            self.ends.append((time.perf_counter(), int(input_ids.shape[1])))
-        return input_ids.new_zeros(len(input_ids), dtype=bool)
-
-    @contextmanager
-    def attached(self, model: Any) -> Iterator[None]:
-        """Also watch the forward passes of a model."""
-        handle = model.register_forward_pre_hook(self._count, with_kwargs=True)
-        try:
-            yield
-        finally:
-            handle.remove()
-
-    def _count(self, _model: Any, args: tuple[torch.Tensor, ...], kwargs: dict[str, Any]) -> None:
-        input_ids = kwargs.get("input_ids", args[0] if args else None)
-        self.queried.append(0 if input_ids is None else int(input_ids.shape[1]))
-
-    @property
-    def timing(self) -> Timing:
-        (first, tokens), (last, all_tokens) = self.ends[0], self.ends[-1]
-        return Timing(first - self.called, last - first, all_tokens - tokens)
-
-    def steps(self, tokens: int) -> tuple[DecodeStep, ...]:
-        """The steps of a row that emitted so many tokens.
-
-        A pass is asked about the proposals and the one token before them; the first one about the whole prompt.
-        """
-        if not self.queried:
-            return (DecodeStep(1),) * tokens
-        lengths = [self.prompt_tokens, *(length for _, length in self.ends)]
-        own = [self.prompt_tokens, *([1] * (len(self.queried) - 1))]
-        return tuple(
-            DecodeStep(after - before, max(0, queried - without))
-            for before, after, queried, without in zip(lengths[:-1], lengths[1:], self.queried, own, strict=True)
-        )
-
-
-@dataclass
 class _Force:
-    """A logits processor that leaves one token possible at each position."""
+    """The last logits processor: it leaves one token possible at each position."""
 
-    prompt_tokens: int
-    forced: Sequence[TokenIds]
+    def __init__(self, prompt_tokens: int, forced: Sequence[TokenIds], top_k: int, *, keep: bool) -> None:
+        """With the tokens of each row, and whether to keep what the processors before it made of the logits."""
+        self._prompt_tokens = prompt_tokens
+        self._forced = forced
+        self._top_k = top_k
+        self._kept: dict[int, TopLogprobs] | None = {} if keep else None
+        """By place, of all rows: speculation may ask again about a place, and the last answer is the one acted on."""
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        place = int(input_ids.shape[1]) - self.prompt_tokens
-        tokens = [row[min(place, len(row) - 1)] for row in self.forced]
+        place = int(input_ids.shape[1]) - self._prompt_tokens
+        tokens = scores.new_tensor([row[min(place, len(row) - 1)] for row in self._forced], dtype=input_ids.dtype)
+        if self._kept is not None:
+            self._kept[place] = top_logprobs(scores, tokens, self._top_k)
         kept = scores.new_full(scores.shape, -float("inf"))
-        for row, token in enumerate(tokens):
-            kept[row, token] = 0.0
-        return kept
+        return kept.scatter(1, tokens[:, None], 0.0)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it keeps what the processors before it made of the logits."""
+        return self._kept is not None
+
+    def length(self, row: int) -> int:
+        """The tokens of a row."""
+        return len(self._forced[row])
+
+    def evidence(self, row: int, length: int) -> TopLogprobs | None:
+        """What was kept of a row."""
+        if self._kept is None:
+            return None
+        return TopLogprobs.concatenate([self._kept[place][slice(row, row + 1)] for place in range(length)])

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.engine import TokenIds
     from pytest_llmopt.engines._transformers.loading import Loaded
 
+CACHES = ("past_key_values", "cache_params", "state", "rnn_state")
+"""What forwards call what they keep from step to step."""
 TOKENS = 4
 """Decoded while watching: one prefill and a few decode steps."""
 TEXT = "def longest(names, limit=10):\n    for name in names:\n        if len(name) > limit:\n            return name\n"
@@ -41,11 +43,9 @@ def inspect(loaded: Loaded, prompt: TokenIds, max_length: int | None) -> Inspect
         _watching_products(weights),
     ):
         sampling = SamplingParams(max_new_tokens=TOKENS, ignore_eos=True)
-        generation.generate(loaded, [prompt], sampling, max_length, top_k=1)
+        generation.generate(loaded, [prompt], sampling, generation.Room(max_length, top_k=1))
     config = loaded.model.config.get_text_config()
-    types = getattr(config, "layer_types", None)
     adapted = [module for module in loaded.model.modules() if hasattr(module, "base_layer")]
-    slides = types is None or "sliding_attention" in types
     return Inspection(
         modules=Counter(type(module).__name__ for module in loaded.model.modules()),
         projections=tuple(_projections(loaded.model, weights)),
@@ -53,13 +53,15 @@ def inspect(loaded: Loaded, prompt: TokenIds, max_length: int | None) -> Inspect
         attention_calls=seen.attention,
         cache=seen.cache,
         max_batch=loaded.plan.max_batch,
-        sliding_window=getattr(config, "sliding_window", None) if slides else None,
+        sliding_window=_window(config),
         rows=generation.rows_together(loaded.plan) if loaded.plan.fixed_shapes else 1,
         passes=tuple(seen.passes),
         extra_tokens=loaded.plan.extra_tokens,
         longest_request=len(prompt) + TOKENS,
         measured={name: float(figure(loaded.model)) for name, figure in loaded.plan.measure.items()},
         adapted_modules=sum(bool(getattr(module, "active_adapters", ())) for module in adapted),
+        checkpoint=loaded.checkpoint,
+        excused=loaded.excused,
     )
 
 
@@ -107,17 +109,19 @@ class _Seen:
 @contextmanager
 def _watching_passes(model: Any, seen: _Seen) -> Iterator[None]:
     """Count what each forward pass is fed and gives, and look at the cache that it leaves behind."""
+    window = _window(model.config.get_text_config(decoder=True))
 
     def look(_model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         fed = next((given for name in ("input_ids", "inputs_embeds") if (given := kwargs.get(name)) is not None), None)
         fed = args[0] if fed is None and args else fed
         if fed is not None:
             seen.passes.append(_pass(fed, kwargs.get("attention_mask"), getattr(output, "logits", None)))
-        cache = getattr(output, "past_key_values", None)
-        cache = kwargs.get("past_key_values") if cache is None else cache
+        held = (given for name in CACHES for given in (getattr(output, name, None), kwargs.get(name)))
+        cache = next((item for item in held if item is not None), None)
         if cache is None:
             return
         layers = getattr(cache, "layers", [])
+        states = sum(hasattr(layer, "recurrent_states") and not hasattr(layer, "keys") for layer in layers)
         keys = {place: layer.keys for place, layer in enumerate(layers) if _has_keys(layer)}
         # Told by the buffers, not by the class: a cache that grows under the name of a static one is no static one.
         fixed = [tensor for place, tensor in keys.items() if place in seen.keys and seen.keys[place] is tensor]
@@ -126,7 +130,9 @@ def _watching_passes(model: Any, seen: _Seen) -> Iterator[None]:
             type(cache).__name__,
             Counter(type(layer).__name__ for layer in layers),
             len(fixed),
-            max(int(tensor.shape[-2]) for tensor in fixed) if fixed and len(fixed) == len(layers) else None,
+            max(int(tensor.shape[-2]) for tensor in fixed) if fixed and len(fixed) + states == len(layers) else None,
+            states,
+            window if all(getattr(layer, "is_sliding", False) for layer in layers if hasattr(layer, "keys")) else None,
             _bytes_per_quantized_value(layers),
         )
 
@@ -135,6 +141,14 @@ def _watching_passes(model: Any, seen: _Seen) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def _window(config: Any) -> int | None:
+    """The tokens that a layer attends to at most, whether its window slides or comes in chunks; None without one."""
+    types = getattr(config, "layer_types", None)
+    names = {"sliding_attention": "sliding_window", "chunked_attention": "attention_chunk_size"}
+    sizes = [getattr(config, name, None) for kind, name in names.items() if types is None or kind in types]
+    return min((size for size in sizes if size), default=None)
 
 
 def _pass(fed: Any, mask: Any, logits: Any) -> ForwardPass:

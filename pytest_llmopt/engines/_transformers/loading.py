@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import difflib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.errors import LlmoptError, ModelError
 from pytest_llmopt.core.loading import ZOO, LoadPolicy, locate
 from pytest_llmopt.core.optimization import LoadPlan
+from pytest_llmopt.engines._transformers.changes import changed, fingerprint, is_packed_copy, key_of, mark, marked
+from pytest_llmopt.engines._transformers.complete import open_complete
+from pytest_llmopt.engines._transformers.facts import facts, tokenizer_of
 from pytest_llmopt.engines._transformers.footprint import parameters_of
+from pytest_llmopt.engines._transformers.kinds import refuse_bidirectional, refuse_encoder_decoder
+from pytest_llmopt.engines._transformers.modes import refuse_training
 from pytest_llmopt.engines._transformers.peak import PeakMemory
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
     from pytest_llmopt.core.variant import Variant
 
 SMALL = 2**26
@@ -33,6 +41,12 @@ class Loaded:
     """From the call of the library's loader to a model with every optimization applied."""
     load_peak_bytes: int | None
     """The most memory that this took at any moment, beyond what the process held before; None if it cannot be told."""
+    checkpoint: Mapping[str, str] = field(default_factory=dict)
+    """What the checkpoint says beside its weights, by name."""
+    excused: tuple[str, ...] = ()
+    """Tensors that are missing or left over, as the architecture declares."""
+    in_weights: frozenset[str] = frozenset()
+    """Optimizations whose steps after loading changed the weights, as `changes.key_of` writes them."""
 
     @property
     def pad_token_id(self) -> int:
@@ -42,10 +56,11 @@ class Loaded:
 
 
 def load(variant: Variant, policy: LoadPolicy) -> Loaded:
-    """The model of a variant, in evaluation mode.
+    """The model of a variant, every tensor of it from its checkpoint, in evaluation mode.
 
     Raises:
-        ModelError: the library refused; carries its own message and, for a model that is not here, how to get it.
+        ModelError: the library refused, and then it carries its own message and, for a model that is not here, how to
+            get it; or a tensor is missing or left over, the model is no causal decoder, or dropout is on.
     """
     import torch
     import transformers
@@ -54,24 +69,25 @@ def load(variant: Variant, policy: LoadPolicy) -> Loaded:
     dtype = variant.dtype if variant.dtype != "auto" or device != "cpu" else "float32"
     plan = LoadPlan(locate(variant.model), dtype, device, policy)
     source = {"local_files_only": not policy.download, "trust_remote_code": policy.trust_remote_code}
+    common = {"device_map": device, "use_safetensors": None if policy.unsafe_weights else True, **source}
+    plan.open = lambda name, **options: open_complete(name, **common, **options)[0]
     try:
-        for item in variant.optimizations:
-            getattr(item.options, f"for_{variant.engine}")(plan)
+        refuse_encoder_decoder(plan.model, source)
+        owners = _gather(variant, plan)
         tokenizer = transformers.AutoTokenizer.from_pretrained(plan.model, **source)
         with torch.random.fork_rng(), PeakMemory(device) as peak:
             torch.manual_seed(policy.seed)
             started = time.perf_counter()
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                plan.weights or plan.model,
-                dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-                device_map=device,
-                use_safetensors=None if policy.unsafe_weights else True,
-                **source,
-                **plan.load,
-            ).eval()
-            for step in plan.after_load:
-                step(model)
+            weights = plan.weights or plan.model
+            model, excused = open_complete(
+                weights, dtype=dtype if dtype == "auto" else getattr(torch, dtype), **common, **plan.load
+            )
             load_s = time.perf_counter() - started
+            if not variant.optimizations:
+                refuse_bidirectional(weights, model)
+            in_weights, steps_s = _apply(model, plan, owners)
+        refuse_training(model)
+        stated = facts(model, tokenizer_of(plan.weights, tokenizer, source))
     except LlmoptError:
         raise
     except Exception as error:
@@ -81,7 +97,58 @@ def load(variant: Variant, policy: LoadPolicy) -> Loaded:
     _forget_sampling_defaults(model)
     # More threads than a small model can feed only wait for each other, and for other jobs on the machine.
     threads = policy.threads or (1 if parameters_of(model) < SMALL else policy.share)
-    return Loaded(model, tokenizer, plan, eos_token_ids, threads, load_s, peak.bytes)
+    return Loaded(
+        *(model, tokenizer, plan, eos_token_ids, threads, load_s + steps_s, peak.bytes),
+        *(stated, excused, in_weights),
+    )
+
+
+def mark_saved(loaded: Loaded, variant: Variant, folder: Path) -> None:
+    """Write beside a saved copy what its weights hold already, so that `load` does nothing to them a second time."""
+    plain = getattr(loaded.model.config, "quantization_config", None) is None
+    # A quantizer of which the saved weights have nothing was undone by a later step.
+    undone = [item for item in variant.optimizations if item.family == "quantization"] if plain else []
+    mark(folder, loaded.in_weights, [key_of(item) for item in undone] if loaded.in_weights else [])
+
+
+def _gather(variant: Variant, plan: LoadPlan) -> list[str]:
+    """Let every optimization add to the plan; the owner of each step after loading, in their order.
+
+    Where the model is a saved copy, what its weights hold already is left out.
+    """
+    in_weights, undone = marked(plan.model)
+    owners: list[str] = []
+    for item in variant.optimizations:
+        key = key_of(item)
+        if key in undone:
+            continue
+        getattr(item.options, f"for_{variant.engine}")(plan)
+        if key in in_weights:
+            del plan.after_load[len(owners) :]
+        owners += [key] * (len(plan.after_load) - len(owners))
+    if is_packed_copy(plan.model):
+        plan.weights = None  # what was saved is what is loaded, not the checkpoint that it once came from
+    return owners
+
+
+def _apply(model: Any, plan: LoadPlan, owners: Sequence[str]) -> tuple[frozenset[str], float]:
+    """Take the steps after loading: the owners of those that changed the weights, and the seconds that the steps took.
+
+    Seen on the weights themselves, so that no step has to say what it does.
+    """
+    if not plan.after_load:
+        return frozenset(), 0.0
+    changing, seconds = set(), 0.0
+    before = fingerprint(model)
+    for owner, step in zip(owners, plan.after_load, strict=True):
+        started = time.perf_counter()
+        step(model)
+        seconds += time.perf_counter() - started
+        after = fingerprint(model)
+        if changed(before, after):
+            changing.add(owner)
+        before = after
+    return frozenset(changing), seconds
 
 
 def _explain(variant: Variant, error: Exception, policy: LoadPolicy) -> str:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.inspection import Work
-from pytest_llmopt.engines._transformers import generation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,8 +21,8 @@ CALLS = 4
 """After the first, where memory grows: what only one of them leaves behind, as a graph that is recorded, is no leak."""
 
 
-def work(loaded: Loaded, call: Callable[[], None], prompts: int) -> Work:
-    """What a call does that was made once before: two more of it, or four where the second leaves something alive.
+def work(loaded: Loaded, call: Callable[[], None], batches: int) -> Work:
+    """What a call of so many batches does that was made before: two more, or four where the second leaves something.
 
     Bytes are those of the device's allocator where it has one, and otherwise of the tensors that Python can reach.
     """
@@ -40,7 +39,7 @@ def work(loaded: Loaded, call: Callable[[], None], prompts: int) -> Work:
             before = after
             if grown <= 0:
                 break
-    return Work(max(0.0, grown), kept, eager.passes, -(-prompts // generation.rows_together(loaded.plan)))
+    return Work(max(0.0, grown), kept, eager.passes, batches)
 
 
 @contextmanager

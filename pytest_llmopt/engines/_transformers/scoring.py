@@ -1,8 +1,9 @@
-"""Teacher forcing: one forward pass of the body, the vocabulary projection in chunks."""
+"""Teacher forcing through the model's own forward over several tokens, without a cache."""
 
 from __future__ import annotations
 
 import copy
+import inspect
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +20,170 @@ BATCH_TOKENS = 4096
 """Tokens, padding included, in one forward pass."""
 LOGITS_AT_ONCE = 2**23
 """Logits held at once: 32 MiB in float32, whatever the length of the input and the size of the vocabulary."""
+TRIED = 16
+"""Tokens on which a vocabulary projection in pieces has to agree with the model's own."""
+ULPS = 4
+"""Units in the last place of a logit by which they may differ there: the same products, in other blocks."""
 
 
-def score(loaded: Loaded, continuations: Sequence[Continuation], top_k: int) -> list[TopLogprobs]:
-    """The log-probabilities of each continuation's tokens, in the order given."""
-    import torch
+class Scorer:
+    """Scores continuations on a loaded model.
 
-    scored: dict[int, TopLogprobs] = {}
-    # Teacher forcing is not the path that a compiled candidate is judged on; compiling its shapes would cost minutes.
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
-        for places in _batches(continuations):
-            batch = [continuations[place] for place in places]
-            scored.update(zip(places, _score_batch(loaded, batch, top_k), strict=True))
-    return [scored[place] for place in range(len(continuations))]
+    What fits goes through the model's forward as it is. Where its logits would not, the forward runs once with its last
+    hidden states caught, and then again on pieces of them, its body replaced by what was caught: head, soft-capping and
+    scaling remain its own. Whether that is the same function is tried once; where it is not, or where no part of the
+    model gives its last hidden states, the input is cut instead.
+    """
+
+    def __init__(self, loaded: Loaded) -> None:
+        """Of this model; nothing runs yet."""
+        self._loaded = loaded
+        self._tried = False
+        self._body: Any = None
+        taken = inspect.signature(type(loaded.model).forward).parameters
+        self._takes = frozenset(taken)
+        self._takes_any = any(item.kind is inspect.Parameter.VAR_KEYWORD for item in taken.values())
+
+    def score(self, continuations: Sequence[Continuation], top_k: int) -> list[TopLogprobs]:
+        """The log-probabilities of each continuation's tokens, in the order given."""
+        import torch
+
+        scored: dict[int, TopLogprobs] = {}
+        # Teacher forcing is not the path that a compiled candidate is judged on; its shapes would take minutes.
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+            for places in _batches(continuations):
+                batch = [continuations[place] for place in places]
+                scored.update(zip(places, self._score_batch(batch, top_k), strict=True))
+        return [scored[place] for place in range(len(continuations))]
+
+    def _score_batch(self, batch: Sequence[Continuation], top_k: int) -> list[TopLogprobs]:
+        vocab_size, width = vocab_size_of(self._loaded.model), max(map(len, batch))
+        if len(batch) * width * vocab_size <= LOGITS_AT_ONCE:
+            return self._whole(batch, top_k)
+        body = self._body_that_agrees(batch[-1])
+        if body is not None:
+            return self._in_pieces(body, batch, top_k, max(1, LOGITS_AT_ONCE // vocab_size))
+        rows = max(1, LOGITS_AT_ONCE // (width * vocab_size))
+        if rows > 1 or "logits_to_keep" not in self._takes:
+            starts = range(0, len(batch), rows)
+            return [item for start in starts for item in self._whole(batch[start : start + rows], top_k)]
+        step = max(1, LOGITS_AT_ONCE // vocab_size)
+        return [self._over_and_over(item, top_k, step) for item in batch]
+
+    def _whole(self, batch: Sequence[Continuation], top_k: int) -> list[TopLogprobs]:
+        """By the logits of one forward pass."""
+        inputs, rows, positions, targets = self._inputs(batch)
+        logits = self._loaded.model(**inputs).logits
+        together = top_logprobs(logits[rows, positions], targets, top_k)
+        return _apart(together, batch)
+
+    def _in_pieces(self, body: Any, batch: Sequence[Continuation], top_k: int, step: int) -> list[TopLogprobs]:
+        """By one pass of the body, and one of the rest for each piece."""
+        inputs, rows, positions, targets = self._inputs(batch)
+        output = self._caught(body, inputs)
+        hidden = output.last_hidden_state[rows, positions]
+        parts = [
+            top_logprobs(
+                self._replayed(body, output, hidden[None, start : start + step], inputs)[0],
+                targets[start : start + step],
+                top_k,
+            )
+            for start in range(0, len(targets), step)
+        ]
+        return _apart(TopLogprobs.concatenate(parts), batch)
+
+    def _over_and_over(self, item: Continuation, top_k: int, step: int) -> TopLogprobs:
+        """By as many passes as it takes, each giving the logits of some positions only."""
+        import torch
+
+        inputs, _, positions, targets = self._inputs([item])
+        parts = []
+        for start in range(0, len(targets), step):
+            asked = torch.tensor(positions[start : start + step], device=targets.device)
+            logits = self._loaded.model(**inputs, logits_to_keep=asked).logits[0]
+            parts.append(top_logprobs(logits, targets[start : start + step], top_k))
+        return TopLogprobs.concatenate(parts)
+
+    def _inputs(self, batch: Sequence[Continuation]) -> tuple[dict[str, Any], list[int], list[int], Any]:
+        """Arguments of the forward; rows and positions of the logits to look at; the tokens that were there."""
+        import torch
+
+        device = self._loaded.model.device
+        input_ids = torch.full((len(batch), max(map(len, batch))), self._loaded.pad_token_id)
+        attention_mask = torch.zeros_like(input_ids)
+        rows: list[int] = []
+        positions: list[int] = []
+        for row, item in enumerate(batch):
+            # Padding goes to the right, where a causal model cannot see it.
+            input_ids[row, : len(item)] = torch.tensor(item.prompt_ids + item.token_ids)
+            attention_mask[row, : len(item)] = 1
+            rows += [row] * len(item.token_ids)
+            positions += range(len(item.prompt_ids) - 1, len(item) - 1)
+        targets = torch.tensor([token for item in batch for token in item.token_ids], device=device)
+        given = {"input_ids": input_ids.to(device), "attention_mask": attention_mask.to(device)}
+        given |= {"use_cache": False, "return_dict": True}
+        return {name: value for name, value in given.items() if self._accepts(name)}, rows, positions, targets
+
+    def _accepts(self, name: str) -> bool:
+        return self._takes_any or name in self._takes
+
+    def _body_that_agrees(self, item: Continuation) -> Any:
+        """The part of the model before its head, if running the head apart gives what the whole gives; else None."""
+        if not self._tried:
+            self._tried = True
+            try:
+                self._body = self._try(item)
+            except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError):
+                self._body = None  # a forward that cannot be taken apart: it is run as a whole
+        return self._body
+
+    def _try(self, item: Continuation) -> Any:
+        import torch
+
+        model = self._loaded.model
+        ids = torch.tensor([(item.prompt_ids + item.token_ids)[:TRIED]], device=model.device)
+        given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False, "return_dict": True}
+        inputs = {name: value for name, value in given.items() if self._accepts(name)}
+        body, own = _body_of(model, inputs)
+        if body is None:
+            return None
+        output = self._caught(body, inputs)
+        half = (ids.shape[1] + 1) // 2
+        pieces = [part for part in output.last_hidden_state.split(half, dim=1) if part.shape[1]]
+        again = torch.cat([self._replayed(body, output, part, inputs) for part in pieces], dim=1)
+        unit = torch.finfo(own.dtype).eps
+        close = own.shape == again.shape and torch.allclose(
+            again, own, rtol=ULPS * unit, atol=unit * float(own.abs().max()), equal_nan=True
+        )
+        return body if close else None
+
+    def _caught(self, body: Any, inputs: dict[str, Any]) -> Any:
+        """What the body gives in a pass of the whole model, whose head is run on one position only."""
+        kept: list[Any] = []
+
+        def catch(_module: Any, _args: Any, output: Any) -> Any:
+            kept.append(output)
+            return _with_hidden(output, output.last_hidden_state[:, -1:])
+
+        handle = body.register_forward_hook(catch)
+        try:
+            self._loaded.model(**inputs)
+        finally:
+            handle.remove()
+        return kept[-1]
+
+    def _replayed(self, body: Any, output: Any, hidden: Any, inputs: dict[str, Any]) -> Any:
+        """Logits of the model's own forward on given hidden states, its body skipped."""
+        short = {name: value[:1, :1] if hasattr(value, "shape") else value for name, value in inputs.items()}
+        with _replaying(body, _with_hidden(output, hidden)):
+            return self._loaded.model(**short).logits
+
+
+def vocab_size_of(model: Any) -> int:
+    """The number of logits of a position."""
+    head = model.get_output_embeddings()
+    weight = getattr(head, "weight", None)
+    return int(model.config.get_text_config(decoder=True).vocab_size if weight is None else weight.shape[0])
 
 
 def _batches(continuations: Sequence[Continuation]) -> Iterator[list[int]]:
@@ -46,46 +198,43 @@ def _batches(continuations: Sequence[Continuation]) -> Iterator[list[int]]:
         yield batch
 
 
-def _score_batch(loaded: Loaded, batch: Sequence[Continuation], top_k: int) -> list[TopLogprobs]:
-    import torch
+def _apart(together: TopLogprobs, batch: Sequence[Continuation]) -> list[TopLogprobs]:
+    parts, start = [], 0
+    for item in batch:
+        end = start + len(item.token_ids)
+        parts.append(together[start:end])
+        start = end
+    return parts
 
-    device = loaded.model.device
-    longest = max(map(len, batch))
-    input_ids = torch.full((len(batch), longest), loaded.pad_token_id)
-    attention_mask = torch.zeros_like(input_ids)
-    rows: list[int] = []
-    positions: list[int] = []
-    for row, item in enumerate(batch):
-        # Padding goes to the right, where a causal model cannot see it.
-        input_ids[row, : len(item)] = torch.tensor(item.prompt_ids + item.token_ids)
-        attention_mask[row, : len(item)] = 1
-        rows += [row] * len(item.token_ids)
-        positions += range(len(item.prompt_ids) - 1, len(item) - 1)
-    targets = torch.tensor([token for item in batch for token in item.token_ids], device=device)
-    inputs = {"input_ids": input_ids.to(device), "attention_mask": attention_mask.to(device), "use_cache": False}
-    body = loaded.model.base_model
-    output = body(**inputs, return_dict=True)
-    hidden = output.last_hidden_state[rows, positions]
-    vocab_size = loaded.model.get_output_embeddings().weight.shape[0]
-    step = max(1, LOGITS_AT_ONCE // vocab_size)
-    parts = []
-    for start in range(0, len(targets), step):
-        chunk = hidden[None, start : start + step]
-        with _replaying(body, output, chunk):
-            logits = loaded.model(input_ids=inputs["input_ids"][:1, :1], use_cache=False, return_dict=True).logits
-        parts.append(top_logprobs(logits[0], targets[start : start + step], top_k))
-    together = TopLogprobs.concatenate(parts)
-    ends = torch.tensor([len(item.token_ids) for item in batch]).cumsum(0).tolist()
-    return [together[end - len(item.token_ids) : end] for item, end in zip(batch, ends, strict=True)]
+
+def _body_of(model: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
+    """The outermost part of a model that gives last hidden states, and the logits of the pass that showed it."""
+    found: list[Any] = []
+
+    def look(module: Any, _args: Any, output: Any) -> None:
+        if getattr(output, "last_hidden_state", None) is not None:
+            found.append(module)
+
+    handles = [module.register_forward_hook(look) for module in model.modules() if module is not model]
+    try:
+        logits = model(**inputs).logits
+    finally:
+        for handle in handles:
+            handle.remove()
+    return (found[-1] if found else None), logits  # the outermost is the last to end
+
+
+def _with_hidden(output: Any, hidden: Any) -> Any:
+    replay = copy.copy(output)
+    replay["last_hidden_state"] = hidden
+    return replay
 
 
 @contextmanager
-def _replaying(body: Any, output: Any, hidden: Any) -> Iterator[None]:
-    """Let the model's own forward run on given hidden states: its head, soft-capping and scaling, not its body."""
-    replay = copy.copy(output)
-    replay["last_hidden_state"] = hidden
+def _replaying(body: Any, output: Any) -> Iterator[None]:
+    """Inside it, a module gives an output that it gave before."""
     own = body.__dict__.get("forward")
-    body.forward = lambda *_args, **_kwargs: replay
+    body.forward = lambda *_args, **_kwargs: output
     try:
         yield
     finally:

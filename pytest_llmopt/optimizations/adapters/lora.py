@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pytest_llmopt.core.errors import OptionError
+from pytest_llmopt.core.errors import ModelError, OptionError
 from pytest_llmopt.core.inspection import Claim
 from pytest_llmopt.core.loading import locate
 from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
@@ -14,11 +14,14 @@ from pytest_llmopt.core.requirements import Package, Requirement
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from pytest_llmopt.core.inspection import Use
 
 __all__ = ["Lora"]
+
+NAMED = 3
+"""Tensors of each kind that a message names."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,6 @@ class Lora(Optimization):
     def requirements(self) -> tuple[Requirement, ...]:
         """The library."""
         return (Package("peft>=0.18", install="pip install 'pytest-llmopt[peft]'"),)
-
-    @property
-    def conflicts(self) -> Mapping[str, str]:
-        """What changes the weights that an adapter belongs to."""
-        return {"benign.permuted": "an adapter fits the weights in their own order"}
 
     def claims(self, use: Use) -> Sequence[Claim]:
         """The adapter runs beside its layers, or is gone after the merge."""
@@ -85,6 +83,8 @@ class Lora(Optimization):
         safe = {} if plan.policy.unsafe_weights else {"use_safetensors": True}
         # PEFT puts its layers into the model that it is given; the wrapper around it is not needed.
         adapted = PeftModel.from_pretrained(model, adapter, **given, **safe)
+        # Once more for what it found, which the line above keeps to itself.
+        _refuse_incomplete(self.adapter, adapted.load_adapter(adapter, "default", **given, **safe))
         # Fresh adapters are zero on one side and change nothing: a comparison with one would show nothing.
         sizes = [float(part.abs().max()) for name, part in model.named_parameters() if ".lora_B." in name]
         if not sizes or max(sizes) == 0:
@@ -94,3 +94,46 @@ class Lora(Optimization):
             raise OptionError(msg)
         if self.merged:
             adapted.merge_and_unload()
+        else:
+            _save_base_alone(model)
+
+
+def _refuse_incomplete(adapter: str, found: Any) -> None:
+    """Accept an adapter of which every tensor has its place, and every place its tensor.
+
+    Raises:
+        ModelError: naming those that have not.
+    """
+    kinds = {
+        "missing from its file, so newly initialized": sorted(found.missing_keys),
+        "in its file, but nowhere in the model": sorted(found.unexpected_keys),
+    }
+    parts = [f"{len(names)} tensors are {what} ({', '.join(names[:NAMED])})" for what, names in kinds.items() if names]
+    if parts:
+        msg = (
+            f"adapter {adapter!r} does not fit this model: {'; '.join(parts)}. Compare its target modules and "
+            "the number of layers with the base that it was trained on, and export it again"
+        )
+        raise ModelError(msg)
+
+
+def _save_base_alone(model: Any) -> None:
+    """Let the base be saved as it is without its adapter, which lies in a folder of its own and is put on again."""
+    save = model.save_pretrained
+
+    def save_pretrained(*args: Any, **options: Any) -> None:
+        adapted = {
+            name: inner
+            for name, module in model.named_modules()
+            if (inner := getattr(module, "base_layer", getattr(module, "original_module", None))) is not None
+        }
+        outer = {name: model.get_submodule(name) for name in adapted}
+        try:
+            for name, module in adapted.items():
+                model.set_submodule(name, module)
+            save(*args, **options)
+        finally:
+            for name, module in outer.items():
+                model.set_submodule(name, module)
+
+    model.save_pretrained = save_pretrained

@@ -11,9 +11,12 @@ from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmopt.core.engine import DecodeStep
+    from pytest_llmopt.core.engine import DecodeStep, Generation
     from pytest_llmopt.core.inspection import Use
     from pytest_llmopt.core.logprobs import TopLogprobs
+
+FEWEST_CHANCES = 16
+TOO_LITTLE = "too little was drafted to tell: the texts end at once. Give longer prompts, or such whose texts go on"
 
 
 def compiled_claims(use: Use, *, prefill: bool = True) -> list[Claim]:
@@ -51,22 +54,72 @@ def compiled_claims(use: Use, *, prefill: bool = True) -> list[Claim]:
 
 
 def drafted_claim(use: Use) -> Claim:
-    """Drafts were proposed."""
+    """Drafts were proposed; in texts that end at once there may be no room for one, which decides nothing."""
     tokens = sum(len(item.logprobs) for item in use.generations)
+    drafted = use.drafted_tokens
+    open_end = drafted == 0 and tokens < FEWEST_CHANCES
     return Claim(
         "drafted_tokens",
-        Metric(Estimate.exact(use.drafted_tokens, tokens), Tolerance(at_least=1), "tokens"),
-        "no draft was ever proposed: every token took a target pass of its own",
+        Metric(_at_least(drafted, tokens, open_end=open_end), Tolerance(at_least=1), "tokens"),
+        TOO_LITTLE if open_end else "no draft was ever proposed: every token took a target pass of its own",
     )
 
 
-def accepted_claim(use: Use) -> Claim:
-    """Drafts were accepted."""
+def accepted_claim(use: Use, due: int | None = None) -> Claim:
+    """Drafts were accepted, where a sound one would have been.
+
+    A sound draft agrees with the target at a quarter of the tokens at least: in 16 target passes one of its first
+    proposals is accepted with a probability of 99 %. None in fewer passes decides nothing, unless the draft by itself
+    agrees with what was emitted.
+
+    Args:
+        use: what was seen.
+        due: the least that the draft's own first choices win there, in tokens; None where it cannot be asked.
+    """
+    # Where nothing was ever proposed every token was a chance.
+    chances = sum(_chances(item) if use.drafted_tokens else len(item.logprobs) for item in use.generations)
+    open_end = use.accepted_tokens == 0 and not due and chances < FEWEST_CHANCES
     return Claim(
         "accepted_tokens",
-        Metric(Estimate.exact(use.accepted_tokens, max(1, use.drafted_tokens)), Tolerance(at_least=1), "tokens"),
-        f"none of {use.drafted_tokens} proposed tokens was accepted: the draft only costs time",
+        Metric(
+            _at_least(use.accepted_tokens, max(1, use.drafted_tokens), open_end=open_end),
+            Tolerance(at_least=1),
+            "tokens",
+        ),
+        TOO_LITTLE
+        if open_end
+        else f"none of {use.drafted_tokens} proposed tokens was accepted: the draft only costs time",
     )
+
+
+def _at_least(count: int, n: int, *, open_end: bool) -> Estimate:
+    return Estimate(count, count, math.inf, n) if open_end else Estimate.exact(count, n)
+
+
+def _chances(generation: Generation) -> int:
+    """Target passes that could accept a proposal: the token that ends a text is always the target's own."""
+    examined = [step for step in generation.steps if step.drafted]
+    return len(examined) - (bool(examined) and examined[-1] is generation.steps[-1])
+
+
+def sampled_acceptance_claim(use: Use) -> list[Claim]:
+    """Where tokens are sampled, as many proposals are accepted as draft and target share of their mass.
+
+    Fewer are no loss of the distribution, and a loss of speed: verification is given other probabilities of the draft
+    than those that it proposed by. Nothing is claimed where the draft model cannot be asked.
+    """
+    found = use.sampled
+    if found is None:
+        return []
+    return [
+        Claim(
+            "lost_acceptance",
+            Metric(Estimate.exact(found.lost, found.proposals), Tolerance(at_most=found.limit), "nats"),
+            f"sampling accepted {found.observed:.1%} of {found.proposals:,} proposals where draft and target share "
+            f"{found.expected:.1%} of their mass: slower than lossless verification has to be. Look at which "
+            "probabilities of the draft the verification is given, and whether proposals were drawn from just these",
+        )
+    ]
 
 
 def short_blocks_claim(use: Use, num_draft_tokens: int, confidence_threshold: float) -> list[Claim]:
@@ -80,13 +133,9 @@ def short_blocks_claim(use: Use, num_draft_tokens: int, confidence_threshold: fl
         num_draft_tokens: how many tokens a block proposes.
         confidence_threshold: the probability below which a proposal is the last of its block.
     """
-    if use.draft is None:
+    due = due_tokens(use, num_draft_tokens, confidence_threshold)
+    if due is None:
         return []
-    due = [
-        count
-        for item, draft in zip(use.generations, use.draft, strict=True)
-        for count in _due(draft, item.steps, num_draft_tokens, confidence_threshold, use.tie_margin)
-    ]
     steps = [step for item in use.generations for step in item.steps]
     short = [(count, step) for count, step in zip(due, steps, strict=True) if step.accepted < count]
     fewer = sum(step.drafted < count for count, step in short)
@@ -101,6 +150,17 @@ def short_blocks_claim(use: Use, num_draft_tokens: int, confidence_threshold: fl
             "it, and slower than it has to be. Look at what the draft is given (its cache after a rejection, its mask, "
             "its positions) and at what ends a block",
         )
+    ]
+
+
+def due_tokens(use: Use, num_draft_tokens: int, confidence_threshold: float) -> list[int] | None:
+    """By target pass, the least that a sound draft wins there, in tokens; None where the draft cannot be asked."""
+    if use.draft is None:
+        return None
+    return [
+        count
+        for item, draft in zip(use.generations, use.draft, strict=True)
+        for count in _due(draft, item.steps, num_draft_tokens, confidence_threshold, use.tie_margin)
     ]
 
 

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pytest_llmopt.core.errors import CombinationError, OptionError, RequirementMissingError
 from pytest_llmopt.core.loading import locate
 from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
-from pytest_llmopt.optimizations.decoding._claims import accepted_claim, drafted_claim, short_blocks_claim
+from pytest_llmopt.optimizations.decoding._claims import (
+    accepted_claim,
+    drafted_claim,
+    due_tokens,
+    sampled_acceptance_claim,
+    short_blocks_claim,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +29,7 @@ __all__ = ["Assisted"]
 class Assisted(Optimization):
     """Speculative decoding with a draft model that shares the target's vocabulary."""
 
-    promise: ClassVar[Promise] = Promise.EQUIVALENT
+    promise: ClassVar[Promise] = Promise.LOSSLESS
 
     draft: str | None = None
     """Folder or hub id of the draft (`{model}` in it is the model under test); None takes `--llmopt-draft`, or the zoo
@@ -48,8 +54,10 @@ class Assisted(Optimization):
 
     def claims(self, use: Use) -> Sequence[Claim]:
         """The draft was consulted, some of what it proposed was accepted, and as much as the draft is worth."""
-        short = short_blocks_claim(use, self.num_draft_tokens, self.confidence_threshold)
-        return [drafted_claim(use), accepted_claim(use), *short]
+        settings = self.num_draft_tokens, self.confidence_threshold
+        due = due_tokens(use, *settings)
+        accepted = accepted_claim(use, None if due is None else sum(due))
+        return [drafted_claim(use), accepted, *short_blocks_claim(use, *settings), *sampled_acceptance_claim(use)]
 
     def for_transformers(self, plan: LoadPlan) -> None:
         """Load the draft once the target is there, and hand it to every `generate` call.
@@ -76,17 +84,7 @@ class Assisted(Optimization):
         return named
 
     def _load(self, plan: LoadPlan, draft: str, target: Any) -> Any:
-        from transformers import AutoModelForCausalLM
-
-        policy = plan.policy
-        model = AutoModelForCausalLM.from_pretrained(
-            draft,
-            dtype=target.dtype,
-            device_map=plan.device,
-            use_safetensors=None if policy.unsafe_weights else True,
-            local_files_only=not policy.download,
-            trust_remote_code=policy.trust_remote_code,
-        ).eval()
+        model = plan.open(draft, dtype=target.dtype)
         model.generation_config.num_assistant_tokens = self.num_draft_tokens
         model.generation_config.num_assistant_tokens_schedule = "constant"
         model.generation_config.assistant_confidence_threshold = self.confidence_threshold

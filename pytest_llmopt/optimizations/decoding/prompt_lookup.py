@@ -21,7 +21,7 @@ __all__ = ["PromptLookup"]
 class PromptLookup(Optimization):
     """Speculative decoding without a draft model."""
 
-    promise: ClassVar[Promise] = Promise.EQUIVALENT
+    promise: ClassVar[Promise] = Promise.LOSSLESS
 
     num_draft_tokens: int = 3
     max_ngram: int = 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pytest_llmopt.core.errors import OptionError
+from pytest_llmopt.core.errors import OptionError, RequirementMissingError
 from pytest_llmopt.core.inspection import Claim
 from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
@@ -55,7 +55,8 @@ class StaticCache(Optimization):
         """The cache in use is static, of the length asked for, and the decode step compiled if it should be."""
         cache = use.inspection.cache
         layers = sum(cache.layers.values()) if cache is not None else 0
-        fixed = cache.fixed_layers if cache is not None else 0
+        # A state of a fixed size, as of linear attention, is as static as a buffer of a fixed length.
+        fixed = cache.fixed_layers + cache.state_layers if cache is not None else 0
         kind = cache.kind if cache is not None else "none"
         claims = [
             Claim(
@@ -67,7 +68,8 @@ class StaticCache(Optimization):
         most = self.max_cache_len or use.inspection.longest_request
         if most is not None:
             length = cache.length if cache is not None and cache.length is not None else 0
-            least = self.max_cache_len or 0
+            window = cache.window if cache is not None else None
+            least = min(self.max_cache_len or 0, window or most)
             asked = f"max_cache_len={most}" if least else f"the {most} tokens of the longest request so far"
             claims.append(
                 Claim(
@@ -80,6 +82,7 @@ class StaticCache(Optimization):
 
     def for_transformers(self, plan: LoadPlan) -> None:
         """Ask `generate` for a static cache, or hand it one of a given length."""
+        plan.after_load.append(_require_tokens)
         if self.max_cache_len is None:
             plan.set("generate", "cache_implementation", "static", by="static_cache")
         else:
@@ -94,16 +97,27 @@ class StaticCache(Optimization):
             plan.fixed_shapes = True
 
     def _cache_maker(self) -> Any:
-        kept: dict[int, Any] = {}
+        kept: dict[tuple[int, str | None], Any] = {}
 
         def make(model: Any, batch: int) -> dict[str, Any]:
             from transformers import StaticCache as Cache
 
-            cache = kept.get(batch) or Cache(config=model.config, max_cache_len=self.max_cache_len)
+            # A model that is made to compute in float32 for a while cannot go on with a cache of 16 bits, nor after it.
+            key = batch, getattr(model, "llmopt_computes_in", None)
+            cache = kept.get(key) or Cache(config=model.config, max_cache_len=self.max_cache_len)
             if self.reuse:
-                kept[batch] = cache
+                kept[key] = cache
                 if cache.is_initialized:
                     cache.reset()
             return {"past_key_values": cache}
 
         return make
+
+
+def _require_tokens(model: Any) -> None:
+    """Refuse an architecture that is handed its state under another name, and keeps no tokens in it."""
+    kind = type(model)
+    if "mamba" in kind.__name__.lower() or not kind._supports_default_dynamic_cache():  # noqa: SLF001 - as `generate` asks
+        name = "static_cache"
+        msg = f"{kind.__name__} keeps a state of a fixed size: it has no keys and values for a static cache to hold"
+        raise RequirementMissingError(name, msg)

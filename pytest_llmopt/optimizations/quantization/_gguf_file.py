@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_llmopt.core.errors import OptionError
+from pytest_llmopt.core.errors import ModelError, OptionError
 from pytest_llmopt.optimizations.quantization._unpacked import body_of
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ BLOCKS = {
 }  # fmt: skip
 BYTES = {name: size / weights for name, (weights, size) in BLOCKS.items()}
 """Bytes for each weight, scales included."""
+DERIVED = ("rope_freqs.", "rope_factors_")
+"""Tensors that llama.cpp's converter computes from the configuration."""
 ARCHITECTURES = {"llama": "LLAMA", "mistral": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3", "gemma2": "GEMMA2"}
 """By `model_type`, the architectures whose tensors are written as llama.cpp's converter writes them."""
 
@@ -112,14 +114,43 @@ def as_decoded(model: Any, file: Path) -> float:
     return matching / max(1, len(body_of(model)))
 
 
-def _pairs(model: Any, file: Path) -> Iterator[tuple[Any, Any]]:
-    """Every projection with the tensor of the file that it comes from."""
+def refuse_left_over(model: Any, file: Path) -> None:
+    """Accept a file of which every tensor has its place in the model; the library passes over what has none.
+
+    Where the architecture fuses tensors, so that names do not map one to one, only the number of layers is compared.
+
+    Raises:
+        ModelError: naming what is left over.
+    """
+    names = _names(model, file)
+    stored = [tensor.name for tensor in _tensors(file)]
+    mapped = [names.get_name(name, try_suffixes=(".weight", ".bias")) for name in model.state_dict()]
+    if None in mapped:
+        layers = int(model.config.num_hidden_layers)
+        extra = [name for name in stored if name.startswith("blk.") and int(name.split(".")[1]) >= layers]
+    else:
+        extra = [name for name in stored if name not in mapped and not name.startswith(DERIVED)]
+    if extra:
+        msg = (
+            f"{file} does not belong to this model: {len(extra)} of its tensors are nowhere in the model "
+            f"({', '.join(extra[:3])}); name the file of this very model, or the model of this file"
+        )
+        raise ModelError(msg)
+
+
+def _names(model: Any, file: Path) -> Any:
+    """The library's map from names of parameters to those of a file."""
     import gguf
 
     architecture = next(
         key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == _metadata(file, "general.architecture")
     )
-    names = gguf.get_tensor_name_map(architecture, model.config.num_hidden_layers)
+    return gguf.get_tensor_name_map(architecture, model.config.num_hidden_layers)
+
+
+def _pairs(model: Any, file: Path) -> Iterator[tuple[Any, Any]]:
+    """Every projection with the tensor of the file that it comes from."""
+    names = _names(model, file)
     stored = {tensor.name: tensor for tensor in _tensors(file)}
     for name, module in body_of(model).items():
         tensor = stored.get(f"{names.get_name(name)}.weight")

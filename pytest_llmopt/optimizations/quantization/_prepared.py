@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +19,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 MANIFEST = "llmopt-manifest.json"
-"""Written last: names what the folder was made from, and every file with its size."""
+"""Written last: names what the folder was made from, and every file with the SHA-256 of its content."""
 PATIENCE = 3600
 """Seconds to wait for another process that makes the same folder."""
 
 
+class StaleFolderWarning(UserWarning):
+    """A folder that was kept is not what was written into it, and so is made again."""
+
+
 def prepared(cache: Path, label: str, key: Mapping[str, object], make: Callable[[Path], None]) -> Path:
     """The folder for a key; made by the first who asks, in a place of its own, and renamed when it is whole.
+
+    One that is there is read in full and compared with the contents that were written: once in each process, while its
+    files keep their sizes and times. What was edited, truncated, put there by somebody else, or made by a version that
+    wrote no contents down, is made again, with a `StaleFolderWarning` that names the file.
 
     Args:
         cache: the folder that holds them all.
@@ -32,7 +42,7 @@ def prepared(cache: Path, label: str, key: Mapping[str, object], make: Callable[
         make: fills an empty folder that it is given.
 
     Raises:
-        ModelError: a folder that is there is not what was written, or another process does not finish.
+        ModelError: another process does not finish.
     """
     from filelock import FileLock, Timeout
 
@@ -41,12 +51,14 @@ def prepared(cache: Path, label: str, key: Mapping[str, object], make: Callable[
     cache.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(f"{folder}.lock", timeout=PATIENCE):
+            if folder.is_dir() and (wrong := _wrong(folder, json.loads(text))):
+                warnings.warn(f"{folder} is made again: {wrong}", StaleFolderWarning, stacklevel=2)
+                shutil.rmtree(folder)
             if not folder.is_dir():
                 _make(folder, json.loads(text), make)
     except Timeout as error:
         msg = f"another process has been making {folder} for {PATIENCE} seconds; delete {folder}.lock if it is gone"
         raise ModelError(msg) from error
-    _verify(folder)
     return folder
 
 
@@ -74,28 +86,46 @@ def _make(folder: Path, key: object, make: Callable[[Path], None]) -> None:
         mask = os.umask(0)
         os.umask(mask)
         half_made.chmod(0o777 & ~mask)
-        write_json(half_made / MANIFEST, {"made_from": key, "bytes": _sizes(half_made)})
+        contents = {name: _sha256(*status) for name, status in _statuses(half_made).items()}
+        write_json(half_made / MANIFEST, {"made_from": key, "sha256": contents})
         half_made.rename(folder)
     except BaseException:
         shutil.rmtree(half_made, ignore_errors=True)
         raise
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST)
-    return {str(path.relative_to(folder)): path.stat().st_size for path in files}
-
-
-def _verify(folder: Path) -> None:
+def _wrong(folder: Path, key: object) -> str:
+    """What of a folder is not as it was written, with the name of the file; empty where all is."""
     try:
-        written = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["bytes"]
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        written, made_from = dict(manifest["sha256"]), manifest["made_from"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        msg = f"{folder} is not whole: its {MANIFEST} cannot be read ({error}); delete the folder to make it again"
-        raise ModelError(msg) from error
-    found = _sizes(folder)
-    wrong = [name for name in sorted({*written, *found}) if written.get(name) != found.get(name)]
-    if wrong:
-        name = wrong[0]
-        was, now = (f"{size} bytes" if size is not None else "absent" for size in (written.get(name), found.get(name)))
-        msg = f"{folder} is not what was written: {name} was {was} and is {now}; delete the folder to make it again"
-        raise ModelError(msg)
+        return f"its {MANIFEST} cannot be read ({type(error).__name__}: {error})"
+    if made_from != key:
+        return f"its {MANIFEST} says that it was made from something else"
+    found = _statuses(folder)
+    for name in sorted({*written, *found}):
+        if name not in found:
+            return f"{name} is absent"
+        if name not in written:
+            return f"{name} is there, and was not written with it"
+        if _sha256(*found[name]) != written[name]:
+            return f"{name} has other content than was written ({found[name][1]} bytes now)"
+    return ""
+
+
+def _statuses(folder: Path) -> dict[str, tuple[str, int, int]]:
+    """Path, size in bytes and time of change in nanoseconds of every file but the manifest, by name."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST)
+    found = {}
+    for path in files:
+        status = path.stat()
+        found[str(path.relative_to(folder))] = (str(path), status.st_size, status.st_mtime_ns)
+    return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _sha256(path: str, _size: int, _mtime_ns: int) -> str:
+    """Of a file's content; read once for each path, size and time of change."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

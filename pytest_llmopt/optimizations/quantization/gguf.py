@@ -127,6 +127,7 @@ class Gguf(Kept):
         config = AutoConfig.from_pretrained(plan.model, local_files_only=not plan.policy.download)
         plan.set("load", "gguf_file", file.name, by="gguf")
         plan.set("load", "config", config, by="gguf")
+        plan.after_load.append(lambda model: _gguf_file.refuse_left_over(model, file))
         plan.measure[STORED] = lambda model: _gguf_file.stored_bytes_per_weight(model, file)
         plan.measure[ON_GRID] = lambda model: _gguf_file.as_decoded(model, file)
 

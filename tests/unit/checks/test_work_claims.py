@@ -78,3 +78,14 @@ def test_what_an_engine_cannot_tell_is_not_claimed():
 def test_a_warm_pass_runs_in_a_graph_but_for_a_prefill_that_is_not_compiled(prefill, eager, holds):
     claims = compiled_claims(use(REFERENCE, Work(eager_passes=eager, batches=2)), prefill=prefill)
     assert {claim.name: passes(claim) for claim in claims}["eager_passes"] is holds
+
+
+def test_what_no_model_of_the_architecture_can_do_is_not_lost_and_what_the_candidate_alone_cannot_is():
+    lacking, able = Inspection(lacks={"left_padding": "takes no position_ids"}), Inspection()
+
+    def lost(own, reference):
+        both = Use(own, reference, (), 1, 0, np.array([0.0]), "float32", IDLE)
+        return [claim.name for claim in work_claims(both) if not passes(claim)]
+
+    assert lost(lacking, lacking) == lost(able, lacking) == []
+    assert lost(lacking, able) == ["lost_abilities"]

@@ -7,7 +7,7 @@ import pytest
 
 from pytest_llmopt.core.errors import PromptError
 from pytest_llmopt.core.loading import fixtures_folder
-from pytest_llmopt.core.prompts import Prompt, PromptSet
+from pytest_llmopt.core.prompts import Prompt, PromptSet, cluster_keys
 
 
 class Letters:
@@ -171,3 +171,9 @@ def test_a_file_that_is_not_utf_8_is_named(write):
 def test_the_shipped_prompt_files_load(name):
     prompts = PromptSet.load(fixtures_folder() / "prompts" / f"{name}.jsonl")
     assert all(prompt.text or prompt.token_ids for prompt in prompts)
+
+
+def test_texts_with_equal_tokens_are_one_cluster():
+    given = PromptSet.of(["ab", [97, 98], "cd", "ab"])
+    assert cluster_keys([prompt.encode(Letters) for prompt in given]) == [0, 0, 2, 0]
+    assert [prompt.id for prompt in given.distinct(Letters)] == ["000", "002"]

@@ -1,16 +1,18 @@
 """What is expensive to make is made once, by one process, and is whole or is not taken."""
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 
 from pytest_llmopt.core.errors import ModelError
-from pytest_llmopt.optimizations.quantization._prepared import MANIFEST, digest_of_files, prepared
+from pytest_llmopt.optimizations.quantization._prepared import MANIFEST, StaleFolderWarning, digest_of_files, prepared
 
 MAKER = """
 import sys, time
@@ -90,41 +92,83 @@ def test_one_that_fails_leaves_nothing_and_can_be_tried_again(cache):
     assert prepared(cache, "tiny", {}, write).is_dir()
 
 
-def test_a_second_call_makes_nothing(cache):
+def test_a_second_call_makes_nothing_and_warns_of_nothing(cache):
     folder = prepared(cache, "tiny", {}, write)
-    assert prepared(cache, "tiny", {}, pytest.fail) == folder
-    assert json.loads(folder.joinpath(MANIFEST).read_text())["bytes"] == {"weights": 7, "sub/more": 4}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert prepared(cache, "tiny", {}, pytest.fail) == folder
+    contents = json.loads(folder.joinpath(MANIFEST).read_text())["sha256"]
+    assert contents["weights"] == hashlib.sha256(b"weights").hexdigest()
+    assert set(contents) == {"weights", "sub/more"}
 
 
-@pytest.mark.parametrize("name", ["weights", "sub/more"])
-def test_a_truncated_file_is_refused_with_its_name_and_both_sizes(cache, name):
-    folder = prepared(cache, "tiny", {}, write)
-    before = folder.joinpath(name).stat().st_size
-    folder.joinpath(name).write_text("we")
-    with pytest.raises(ModelError) as raised:
-        prepared(cache, "tiny", {}, pytest.fail)
-    for piece in (str(folder), name, f"{before} bytes", "2 bytes", "delete the folder"):
-        assert piece in str(raised.value)
+def truncated(folder):
+    folder.joinpath("weights").write_text("we")
 
 
-def test_a_missing_and_a_strange_file_are_refused(cache):
-    folder = prepared(cache, "tiny", {}, write)
+def edited(folder):
+    """Of the same size."""
+    folder.joinpath("sub", "more").write_text("mare")
+
+
+def renamed(folder):
     folder.joinpath("weights").rename(folder / "wights")
-    with pytest.raises(ModelError, match=r"weights was 7 bytes and is absent"):
-        prepared(cache, "tiny", {}, pytest.fail)
-    write_again = folder / "weights"
-    write_again.write_text("weights")
-    with pytest.raises(ModelError, match=r"wights was absent and is 7 bytes"):
-        prepared(cache, "tiny", {}, pytest.fail)
 
 
-@pytest.mark.parametrize("manifest", [None, "", "{", '{"made_from": {}}', "[]"])
-def test_a_folder_without_its_manifest_is_refused(cache, manifest):
+def joined(folder):
+    folder.joinpath("config.json").write_text("{}")
+
+
+def foreign(folder):
+    content = json.loads(folder.joinpath(MANIFEST).read_text())
+    folder.joinpath(MANIFEST).write_text(json.dumps(content | {"made_from": {"bits": 3}}))
+
+
+def old(folder):
+    """As versions wrote it that knew sizes only."""
+    folder.joinpath(MANIFEST).write_text(json.dumps({"made_from": {}, "bytes": {"weights": 7, "sub/more": 4}}))
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (truncated, "weights has other content than was written (2 bytes now)"),
+        (edited, "sub/more has other content than was written (4 bytes now)"),
+        (renamed, "weights is absent"),
+        (joined, "config.json is there, and was not written with it"),
+        (foreign, f"its {MANIFEST} says that it was made from something else"),
+        (old, f"its {MANIFEST} cannot be read (KeyError: 'sha256')"),
+        (lambda folder: folder.joinpath(MANIFEST).unlink(), f"its {MANIFEST} cannot be read"),
+        (lambda folder: folder.joinpath(MANIFEST).write_text("{"), f"its {MANIFEST} cannot be read"),
+        (lambda folder: folder.joinpath(MANIFEST).write_text("[]"), f"its {MANIFEST} cannot be read"),
+    ],
+)
+def test_what_is_not_as_it_was_written_is_made_again_with_a_warning_that_names_the_file(cache, change, name):
     folder = prepared(cache, "tiny", {}, write)
-    file = folder / MANIFEST
-    file.unlink() if manifest is None else file.write_text(manifest)
-    with pytest.raises(ModelError, match="is not whole"):
+    change(folder)
+    with pytest.warns(StaleFolderWarning) as warned:
+        assert prepared(cache, "tiny", {}, write) == folder
+    assert len(warned) == 1
+    for piece in (str(folder), name):
+        assert piece in str(warned[0].message)
+    assert folder.joinpath("weights").read_text() == "weights"
+    assert folder.joinpath("sub", "more").read_text() == "more"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         prepared(cache, "tiny", {}, pytest.fail)
+
+
+def test_contents_are_read_once_while_no_file_changes(cache, monkeypatch):
+    folder = prepared(cache, "tiny", {}, write)
+    prepared(cache, "tiny", {}, pytest.fail)
+    read = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: read.append(file.name) or digest(file, name))
+    prepared(cache, "tiny", {}, pytest.fail)
+    assert read == []
+    os.utime(folder / "weights")
+    prepared(cache, "tiny", {}, pytest.fail)
+    assert read == [str(folder / "weights")]
 
 
 def test_another_key_is_another_folder(cache):

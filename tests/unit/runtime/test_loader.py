@@ -1,11 +1,13 @@
 """The loader opens one engine per variant, keeps it while there is room, and closes all in the end."""
 
+import dataclasses
+
 import pytest
 
-from pytest_llmopt.core.errors import LlmoptError, ModelError, UnknownNameError
+from pytest_llmopt.core.errors import LlmoptError, ModelError, RequirementMissingError, UnknownNameError
 from pytest_llmopt.core.loading import LoadPolicy
 from pytest_llmopt.core.registry import Registry
-from pytest_llmopt.core.variant import Variant
+from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.runtime.loader import Loader
 
 SIZE = 1000
@@ -85,6 +87,7 @@ def test_the_least_recently_used_engine_is_evicted_first_and_no_more_than_needed
     loader = loader_on(machine)
     for name in "abca":
         loader.get(variant(name))
+    loader.release()
     loader.get(variant("d"))
     assert machine.closed == ["b"]
     loader.get(variant("e"))
@@ -107,6 +110,7 @@ def test_an_evicted_engine_is_loaded_again(variant):
     loader = loader_on(machine)
     for name in "aba":
         loader.get(variant(name))
+        loader.release()
     assert machine.opened == ["a", "b", "a"]
     assert loader.loads == [variant(name).digest for name in "aba"]
 
@@ -117,16 +121,61 @@ def test_engines_to_keep_are_never_evicted(variant):
     kept = variant("reference")
     loader.get(kept)
     loader.get(variant("other"))
+    loader.release()
     loader.get(variant("candidate"), keep=(variant("candidate"), kept))
     assert machine.closed == ["other"]
-    loader.get(variant("third"), keep=(kept, variant("candidate"), variant("third")))
+    with pytest.raises(RequirementMissingError, match="while the test uses"):
+        loader.get(variant("third"), keep=(kept, variant("candidate"), variant("third")))
     assert machine.closed == ["other"], "short of memory, but both others are in use"
+
+
+def test_what_was_handed_out_is_never_evicted_and_what_has_no_room_is_refused_until_the_end_of_the_test(variant):
+    machine = Machine(room=2)
+    loader = loader_on(machine)
+    held = [loader.get(variant(name)) for name in "ab"]
+    for _ in range(2):  # a refusal for want of room is not remembered as a load that failed
+        with pytest.raises(
+            RequirementMissingError, match=r"needs 66\d B, and 0 B are free while the test uses"
+        ) as raised:
+            loader.get(variant("c"))
+        assert raised.value.name == "memory"
+    with pytest.raises(RequirementMissingError):
+        loader.reopen(variant("a"))
+    assert machine.open_engines == held
+    loader.release()
+    loader.get(variant("c"))
+    assert machine.closed == ["a"]
+
+
+def test_three_models_that_fit_one_by_one_never_lie_beside_each_other_unless_there_is_room(variant):
+    machine = Machine(room=2)
+    loader = loader_on(machine)
+    most = 0
+    for names in (("reference", "first"), ("reference", "second"), ("reference", "third")):
+        keep = tuple(map(variant, names))
+        for name in names:
+            loader.get(variant(name), keep=keep)
+            most = max(most, len(machine.open_engines))
+        loader.release()
+    assert most == 2
+    assert machine.opened == ["reference", "first", "second", "third"]
+
+
+def test_what_a_quantizer_may_make_smaller_is_not_refused_by_the_size_of_its_checkpoint(variant, tmp_path):
+    machine = Machine(room=1)
+    loader = loader_on(machine)
+    loader.get(variant("a"))
+    quantizer = Registry("optimizations", "optimization").load("quantization.bitsandbytes")()
+    packed = dataclasses.replace(variant("b"), optimizations=(Applied("quantization.bitsandbytes", quantizer),))
+    loader.get(packed)
+    assert machine.opened == ["a", "b"]
 
 
 def test_room_is_made_before_the_new_engine_is_opened(variant):
     machine = Machine(room=1)
     loader = loader_on(machine)
     loader.get(variant("a"))
+    loader.release()
     loader.get(variant("b"))
     assert machine.available_bytes() >= 0
 

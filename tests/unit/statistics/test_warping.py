@@ -96,6 +96,13 @@ def test_tokens_that_equal_the_kth_all_stay():
     assert not warped.violations.any()
 
 
+def test_which_of_the_tokens_that_equal_the_kth_another_rounding_would_keep_is_open():
+    sampling = SamplingParams(temperature=1, top_k=2)
+    warped = warp(rows([0.4, 0.2, 0.2, 0.2], [0.4, 0.3, 0.2, 0.1], there=[3, 0]), sampling, tie_margin=0.01)
+    assert warped.boundary.tolist() == [[False, True, True, True], [False] * 4]
+    assert warped.support.tolist() == [[True] * 4, [True, True, False, False]]
+
+
 def test_a_near_tie_at_the_boundary_is_no_violation_and_a_clear_loser_is():
     logprobs = rows([0.5, 0.26, 0.2399, 0.0001], [0.5, 0.26, 0.2399, 0.0001], there=[2, 3])
     sampling = SamplingParams(temperature=1, top_k=2)

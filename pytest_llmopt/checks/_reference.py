@@ -1,0 +1,56 @@
+"""What a reference has to be before anything is judged by it, and what its own choice would rest on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_llmopt.core.engine import Processes
+from pytest_llmopt.core.errors import UnsoundReferenceError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_llmopt.core.engine import Continuation, Engine, TokenIds
+    from pytest_llmopt.core.logprobs import TopLogprobs
+
+
+def require_finite_reference(
+    names: Sequence[str], given: Sequence[Continuation], scored: Sequence[TopLogprobs]
+) -> None:
+    """Refuse a reference whose log-probabilities are not finite.
+
+    Args:
+        names: the prompts.
+        given: what was scored of each.
+        scored: what the reference gave.
+
+    Raises:
+        UnsoundReferenceError: naming the first prompt and the position in its text, context included.
+    """
+    bad = [int((~item.is_finite).sum()) for item in scored]
+    if not any(bad):
+        return
+    row = next(place for place, count in enumerate(bad) if count)
+    place = int(np.flatnonzero(~scored[row].is_finite)[0])
+    positions = sum(len(item) for item in scored)
+    at = f"position {len(given[row].prompt_ids) + place} of prompt {names[row]} (token {place} after what it was given)"
+    msg = (
+        f"the reference itself is not finite: its log-probabilities hold NaN or infinity at {at}, at {sum(bad)} of "
+        f"{positions} positions in all, so nothing can be judged by it. Look at its weights for NaN, at its dtype for "
+        "an overflow (float16: try bfloat16 or float32), and at its attention kernel for rows without a key"
+    )
+    raise UnsoundReferenceError(msg)
+
+
+def choices(
+    reference: Engine, given: Sequence[Continuation], scored: Sequence[TopLogprobs], stop_token_ids: TokenIds = ()
+) -> Sequence[TopLogprobs]:
+    """What the reference's choice of each token rests on: behind its logits processors, where it has any.
+
+    A penalty that both sides have makes another token the best one; by the bare log-probabilities that would be regret.
+    """
+    engine = getattr(reference, "engine", reference)
+    processed = engine.processed(given, stop_token_ids) if given and isinstance(engine, Processes) else None
+    return scored if processed is None else processed

@@ -1,0 +1,72 @@
+"""All checks of the default gate as one assertion: `llmopt.assert_gate`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_llmopt.assertions import assertion
+from pytest_llmopt.checks._default import default_gate
+from pytest_llmopt.core.errors import OptionError, RequirementMissingError, VerdictError
+from pytest_llmopt.core.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.verdict import Verdict
+
+
+def assert_gate(
+    candidate: Engine,
+    reference: Engine,
+    prompts: object,
+    *,
+    checks: Sequence[str] | None = None,
+    stop_at_first: bool = False,
+) -> tuple[Verdict, ...]:
+    """Run every check that belongs to what the candidate's optimizations promise; a record for each.
+
+    Further checks run after one that fails, so that one run tells all; the failures come in one message.
+
+    Args:
+        candidate: the optimized side.
+        reference: the side that it is compared with.
+        prompts: texts, token ids or a prompt set.
+        checks: names of those to run, of the ones that belong to the promise; None for all.
+        stop_at_first: end with the first that does not pass.
+
+    Returns:
+        The verdicts, in the order in which the checks ran.
+
+    Raises:
+        VerdictError: a check did not pass.
+        OptionError: none of `checks` belongs to the promise.
+        RequirementMissingError: a check needs what is not there, and no other failed.
+    """
+    __tracebackhide__ = True
+    steps = default_gate(candidate.variant)
+    known = dict.fromkeys(step.check for step in steps)
+    unknown = [name for name in checks or () if name not in known]
+    if unknown or not (checks is None or checks):
+        msg = f"the default gate of {candidate.variant.label} has no {', '.join(unknown)}; it has {', '.join(known)}"
+        raise OptionError(msg)
+    registry = Registry("checks", "check")
+    verdicts, failures, missing = [], [], []
+    for step in steps:
+        if checks is not None and step.check not in checks:
+            continue
+        try:
+            verdicts.append(
+                assertion(step.check, registry.load(step.check))(candidate, reference, prompts, **step.settings)
+            )
+        except VerdictError as error:
+            failures.append(str(error))
+            if stop_at_first:
+                break
+        except RequirementMissingError as error:
+            missing.append(error)
+    if failures:
+        raise VerdictError("\n\n".join(failures))
+    if missing:
+        raise missing[0]
+    return tuple(verdicts)

@@ -1,0 +1,41 @@
+"""`assert_gate` runs what belongs to the promise, tells every failure, and leaves a record for each check."""
+
+import shutil
+from pathlib import Path
+
+
+def test_every_check_of_the_promise_leaves_a_record_and_all_failures_are_told(project, records):
+    shutil.copy(Path(__file__).parent / "planted.py", project.path / "conftest.py")
+    project.makepyfile("""
+        from pytest_llmopt import llmopt
+
+        @llmopt.variants({"healthy": [llmopt.static_cache()],
+                          "wrong": [llmopt.static_cache(), llmopt.optimization("planted.softmax_scale", factor=1.5)]})
+        def test_it(candidate, reference, prompts):
+            verdicts = llmopt.assert_gate(candidate, reference, prompts, checks=("equivalent", "optimized"))
+            assert [verdict.check for verdict in verdicts] == ["equivalent", "optimized"]
+
+        @llmopt.static_cache()
+        def test_unknown(candidate, reference, prompts):
+            llmopt.assert_gate(candidate, reference, prompts, checks=("lossless",))
+    """)
+    result = project.runpytest_inprocess("--llmopt-model", "tiny-qwen")
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(["*equivalent FAIL: *", "*has no lossless; it has equivalent, optimized, invariant*"])
+    found = [(record["variant"], record["check"], record["status"]) for record in records() if record["check"]]
+    assert found[:2] == [("static_cache", "equivalent", "PASS"), ("static_cache", "optimized", "PASS")]
+    assert [item[1:] for item in found[2:4]] == [("equivalent", "FAIL"), ("optimized", "PASS")]
+
+
+def test_a_look_that_was_too_small_is_inconclusive(project, records):
+    project.makepyfile("""
+        from pytest_llmopt import llmopt
+
+        @llmopt.static_cache()
+        def test_it(candidate, reference):
+            llmopt.assert_equivalent(candidate, reference, ["one, two,"], max_new_tokens=8, forced_tokens=0)
+    """)
+    project.runpytest_inprocess("--llmopt-model", "tiny-qwen").assert_outcomes(failed=1)
+    (record,) = records()
+    assert record["status"] == "INCONCLUSIVE"
+    assert record["metrics"]["decoded"]["limit"] == 128
