@@ -19,7 +19,7 @@ ROOT = HERE.parent.parent
 PACKAGE = ROOT / "pytest_llmopt"
 RUNS = ("core", "engines", "runtime")
 """The parts of the package that every judge's candidate runs on."""
-JUDGES = ("checks", "relations", "statistics", "optimizations/benign")
+JUDGES = ("checks", "relations", "statistics")
 """The parts that only our own gate adds."""
 LIBRARIES = ("torch", "transformers", "numpy", "bitsandbytes", "hqq", "peft")
 OURS = "gate"

@@ -41,7 +41,6 @@ class Mutant:
     not touch anything that the reference in the same process uses: no class, no module-level function for good.
     """
 
-    promise: ClassVar[Promise] = Promise.EQUIVALENT
     requirements: ClassVar[tuple[Any, ...]] = ()
     conflicts: ClassVar[Mapping[str, str]] = {}
 
@@ -65,6 +64,11 @@ class Mutant:
 
     honest: ClassVar[bool] = False
     """A class that is an optimization of ours without a bug, for mutants to derive from; of its own, not inherited."""
+
+    @property
+    def promise(self) -> Promise:
+        """That of its base; a plain engine promises what it samples, too."""
+        return Promise.EQUIVALENT if self.base else Promise.LOSSLESS
 
     @classmethod
     def model_under_test(cls) -> str:
