@@ -6,6 +6,8 @@ SEED ?= 0
 MODEL ?= tiny-llama
 # A further folder of mutants for `make mutation`.
 MUTANTS ?=
+# So many of the benign runs of `make mutation`, chosen under the seed; all where it is empty.
+SAMPLE ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -66,8 +68,8 @@ calibration: $(READY) ## verify every test's false-alarm rate, into benchmarks/c
 enginecost: $(READY) ## measure what evidence and an equivalence check cost, into benchmarks/engine_cost/
 	$(BIN)/python benchmarks/engine_cost/measure.py
 
-mutation: $(READY) .llmopt/peers ## real bugs and benign differences before every judge, into benchmarks/mutation/ (SEED=0, MUTANTS=DIR; resumes)
-	$(BIN)/python benchmarks/mutation/run.py --seed $(SEED) $(if $(MUTANTS),--mutants $(MUTANTS))
+mutation: $(READY) .llmopt/peers ## real bugs and benign differences before every judge, into benchmarks/mutation/ (SEED=0, MUTANTS=DIR, SAMPLE=80; resumes)
+	$(BIN)/python benchmarks/mutation/run.py --seed $(SEED) $(if $(MUTANTS),--mutants $(MUTANTS)) $(if $(SAMPLE),--sample $(SAMPLE))
 
 architectures: $(READY) ## every causal language model of Transformers, tiny and random, into benchmarks/architectures/ (resumes)
 	$(BIN)/python benchmarks/architectures/sweep.py

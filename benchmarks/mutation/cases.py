@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmopt.core.engine import Continuation, SamplingParams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_llmopt.core.engine import Generation
     from pytest_llmopt.core.logprobs import TopLogprobs
@@ -35,40 +35,54 @@ class Case:
     seed: int
     borrowed: float = 0.0
     """Seconds of what a judge used and another judge had paid for."""
+    looked_at: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By check, what its verdict looked at: positions, the deepest of them, batches, ways in; filled by our gate."""
+    of_references: dict[str, tuple[Any, float]] = field(default_factory=dict)
+    """What references answered to earlier candidates, with the seconds that it took."""
     _done: dict[str, tuple[Any, float]] = field(default_factory=dict)
 
-    def _once(self, name: str, make: Callable[[], Any]) -> Any:
-        if name in self._done:
-            self.borrowed += self._done[name][1]
+    def note(self, check: str, looked_at: Mapping[str, int]) -> None:
+        """Keep what a verdict looked at; of a check that runs several times, the most of each."""
+        known = self.looked_at.setdefault(check, {})
+        for key, count in looked_at.items():
+            known[key] = max(known.get(key, 0), int(count))
+
+    def _once(self, name: str, make: Callable[[], Any], done: dict[str, tuple[Any, float]] | None = None) -> Any:
+        done = self._done if done is None else done
+        if name in done:
+            self.borrowed += done[name][1]
         else:
             started = time.perf_counter()
             value = make()
-            self._done[name] = value, time.perf_counter() - started
-        return self._done[name][0]
+            done[name] = value, time.perf_counter() - started
+        return done[name][0]
+
+    def _of_both(self, name: str, ask: Callable[[Side], Sequence[Any]]) -> tuple[Sequence[Any], Sequence[Any]]:
+        """What both sides answer; the reference's answer serves every candidate that is asked the same."""
+        texts = tuple(prompt.encode(self.candidate) for prompt in self.prompts)
+        key = f"{name} {self.reference.variant.digest} {hash(texts)}"
+        own = self._once(name, lambda: ask(self.candidate))
+        return own, self._once(key, lambda: ask(self.reference), self.of_references)
 
     @property
     def decoded(self) -> list[tuple[Generation, Generation]]:
         """The greedy text of both sides."""
 
-        def make() -> list[tuple[Generation, Generation]]:
+        def ask(side: Side) -> list[Generation]:
             encoded = [prompt.encode(self.candidate) for prompt in self.prompts.take(PROMPTS)]
-            both = [
-                side.engine.generate(encoded, SamplingParams(NEW_TOKENS)) for side in (self.candidate, self.reference)
-            ]
-            return list(zip(*both, strict=True))
+            return side.engine.generate(encoded, SamplingParams(NEW_TOKENS))
 
-        return self._once("decoded", make)
+        return list(zip(*self._of_both("decoded", ask), strict=True))
 
     @property
     def scored(self) -> tuple[Sequence[TopLogprobs], Sequence[TopLogprobs]]:
         """What both sides think of given text."""
 
-        def make() -> tuple[Sequence[TopLogprobs], Sequence[TopLogprobs]]:
+        def ask(side: Side) -> Sequence[TopLogprobs]:
             encoded = [prompt.encode(self.candidate) for prompt in self.prompts]
-            given = [Continuation(ids[:1], ids[1:]) for ids in encoded if len(ids) > LENGTH][:PROMPTS]
-            return self.candidate.engine.score(given), self.reference.engine.score(given)
+            return side.engine.score([Continuation(ids[:1], ids[1:]) for ids in encoded if len(ids) > LENGTH][:PROMPTS])
 
-        return self._once("scored", make)
+        return self._of_both("scored", ask)
 
     @property
     def batches(self) -> list[dict[str, Any]]:

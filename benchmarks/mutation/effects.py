@@ -1,7 +1,11 @@
-"""`python benchmarks/mutation/effects.py [IDS]`: whether each mutant differs from its control, and on which trigger."""
+"""`python benchmarks/mutation/effects.py [IDS]`: whether each mutant differs from its control, and on which trigger.
+
+The first trigger that shows it is kept in `effects.json`: a mutant without an effect is none.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -12,9 +16,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
 import torch
-from mutation import Entry, catalogue
+from first_sight import recorded
+from mutation import HERE, Entry, catalogue
 
 from pytest_llmopt.core.engine import Continuation, SamplingParams
+from pytest_llmopt.core.files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,9 +29,12 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.prompts import PromptSet
     from pytest_llmopt.core.variant import Variant
 
+FILE = HERE / "effects.json"
 ROUNDING = {"float32": 1e-4, "bfloat16": 0.0}
 """Differences of log-probabilities that mean nothing; in 16 bits bug and control round alike until the bug acts."""
 DEEP = 980
+PATCHED = ("score", "forward")
+"""What is asked of a mutant that changes a class."""
 SAMPLED = ({"temperature": 0.7}, {"temperature": 1.0, "top_k": 10}, {"temperature": 0.7, "top_p": 0.9})
 
 
@@ -39,26 +48,31 @@ def effects(
     The largest difference of a log-probability in nats, or 1 where ids, tokens, bytes or a length differ.
     """
     own, control = _control_of(entry)
-    sides = [open_engine(own), open_engine(control)]
+    # The control answers first and, where a class is about to be changed, all that it will be asked.
+    sides = [open_engine(control)]
+    early = {name: _answer(PROBES[name], sides[0], prompts) for name in PATCHED if entry.kind.patches_reference}
+    sides.append(open_engine(own))
+    found = {}
     try:
-        found = {}
-        for name, probe in PROBES.items():
-            answers = []
-            for side in sides:
-                torch.manual_seed(0)
-                try:
-                    answers.append(probe(side, prompts))
-                except Exception as error:  # noqa: BLE001 - that one side refuses is a difference too
-                    answers.append(type(error).__name__)
-            difference = _difference(*answers)
+        for name, probe in (PROBES if not early else {name: PROBES[name] for name in early}).items():
+            expected = early[name] if early else _answer(probe, sides[0], prompts)
+            difference = _difference(_answer(probe, sides[1], prompts), expected)
             if difference > ROUNDING[entry.kind.dtype] or np.isnan(difference):
                 found[name] = difference
                 if not every:
                     break
-        return found
     finally:
         for side in sides:
             side.close()
+    return found
+
+
+def _answer(probe: Callable[[Engine, PromptSet], list[Any]], side: Engine, prompts: PromptSet) -> Any:
+    torch.manual_seed(0)
+    try:
+        return probe(side, prompts)
+    except Exception as error:  # noqa: BLE001 - that one side refuses is a difference too
+        return type(error).__name__
 
 
 def _control_of(entry: Entry) -> tuple[Variant, Variant]:
@@ -165,22 +179,24 @@ PROBES: dict[str, Callable[[Engine, PromptSet], list[Any]]] = {
 
 
 def main() -> None:
-    """Print one line for each mutant."""
-    from run import _quiet, _shared
+    """Print one line for each mutant that is asked for, or each without an effect yet, and keep the effects."""
+    from judging import quiet, shared
 
-    _quiet()
-    loader, prompts = _shared()
+    quiet()
+    loader, prompts = shared()
     wanted = set(sys.argv[1:])
-    for entry in catalogue(benign=False):
-        if wanted and entry.id not in wanted:
+    known: dict[str, dict[str, float]] = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
+    # What changes a class comes last: nothing in this process is what it was after it.
+    for entry in sorted(catalogue(benign=False), key=lambda entry: entry.kind.patches_reference):
+        if (entry.id not in wanted) if wanted else (entry.full_name not in recorded() or entry.id in known):
             continue
-        try:
-            found = effects(entry, loader.reopen, prompts)
-        except Exception as error:  # noqa: BLE001 - one that cannot be loaded is reported like the others
-            print(f"{entry.id}: cannot be opened: {type(error).__name__}: {str(error)[:300]}")
-            continue
-        shown = ", ".join(f"{name} {value:.2g}" for name, value in found.items())
-        print(f"{entry.id}: {shown or 'NO EFFECT'}", flush=True)
+        found = effects(entry, loader.reopen, prompts)
+        print(
+            f"{entry.id}: {', '.join(f'{name} {value:.2g}' for name, value in found.items()) or 'NO EFFECT'}",
+            flush=True,
+        )
+        known[entry.id] = {name: float(f"{value:.3g}") for name, value in found.items()}
+        write_json(FILE, dict(sorted(known.items())))
 
 
 if __name__ == "__main__":

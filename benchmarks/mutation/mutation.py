@@ -41,7 +41,6 @@ class Mutant:
     not touch anything that the reference in the same process uses: no class, no module-level function for good.
     """
 
-    promise: ClassVar[Promise] = Promise.EQUIVALENT
     requirements: ClassVar[tuple[Any, ...]] = ()
     conflicts: ClassVar[Mapping[str, str]] = {}
 
@@ -65,6 +64,11 @@ class Mutant:
 
     honest: ClassVar[bool] = False
     """A class that is an optimization of ours without a bug, for mutants to derive from; of its own, not inherited."""
+
+    @property
+    def promise(self) -> Promise:
+        """That of its base; a plain engine promises what it samples, too."""
+        return Promise.EQUIVALENT if self.base else Promise.LOSSLESS
 
     @classmethod
     def model_under_test(cls) -> str:
@@ -93,13 +97,20 @@ class Entry:
     kind: type[Mutant]
     benign: bool
 
+    is_control: bool = False
+    """The candidate without its bug, which every judge has to let pass."""
+
     @property
     def full_name(self) -> str:
         """What it is registered under."""
+        if self.is_control:
+            return f"controls.{self.id}"
         return f"{'benign' if self.benign else 'mutants'}.{self.id}"
 
     def variant(self, **options: Any) -> Variant:
-        """The candidate: the base with the bug stacked on it."""
+        """The candidate: the base with the bug stacked on it; of a control, without."""
+        if self.is_control:
+            return self.control()
         own = Applied(self.full_name, build(self.kind, self.id, (), options))
         return self._side((*self._both(), *_applied(self.kind.base), own))
 
@@ -133,7 +144,7 @@ def _applied(optimizations: Sequence[tuple[str, Mapping[str, Any]]]) -> list[App
 
 
 def catalogue(folders: Sequence[Path] = (), *, benign: bool | None = None) -> list[Entry]:
-    """Every mutant of this benchmark and of further folders, then every benign difference."""
+    """Every mutant of this benchmark and of further folders, then every benign difference and every control."""
     places = [(HERE / "mutants", False), *((Path(folder), False) for folder in folders), (HERE / "benign", True)]
     entries = [
         Entry(file.stem, load_mutant(file), is_benign)
@@ -141,10 +152,26 @@ def catalogue(folders: Sequence[Path] = (), *, benign: bool | None = None) -> li
         if benign in {None, is_benign}
         for file in sorted(folder.glob("[!_]*.py"))
     ]
+    if benign is not False:
+        entries += _controls([item for item in entries if not item.benign] or catalogue(folders, benign=False))
     if twice := {item.full_name for item in entries if sum(other.full_name == item.full_name for other in entries) > 1}:
         msg = f"more than one file is called {', '.join(sorted(twice))}"
         raise ValueError(msg)
     return entries
+
+
+def _controls(mutants: Sequence[Entry]) -> list[Entry]:
+    """Every distinct candidate without its bug, once for each model and dtype."""
+    found: dict[tuple[str, str], Entry] = {}
+    for entry in mutants:
+        # Both sides of these are loaded from a broken checkpoint, and a changed class has no benign form.
+        if entry.kind.model_under_test.__func__ is not Mutant.model_under_test.__func__ or entry.kind.patches_reference:  # type: ignore[attr-defined]
+            continue
+        control, reference = entry.control(), entry.reference()
+        words = "_".join(item.short_name for item in control.optimizations) or "plain"
+        name = f"{words}_{control.model.removeprefix('tiny-')}_{control.dtype}_{control.digest[:4]}"
+        found.setdefault((control.digest, reference.digest), Entry(name, entry.kind, benign=True, is_control=True))
+    return list(found.values())
 
 
 def load_offered(file: Path) -> Any:

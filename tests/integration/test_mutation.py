@@ -18,7 +18,6 @@ from pytest_llmopt.core.engine import Continuation  # noqa: E402
 from pytest_llmopt.core.loading import LoadPolicy, fixtures_folder  # noqa: E402
 from pytest_llmopt.core.prompts import PromptSet  # noqa: E402
 from pytest_llmopt.core.registry import Registry  # noqa: E402
-from pytest_llmopt.core.variant import Variant  # noqa: E402
 from pytest_llmopt.runtime.loader import Loader  # noqa: E402
 from pytest_llmopt.runtime.side import Side  # noqa: E402
 
@@ -35,6 +34,7 @@ FAST = {
     "sampling": ("sl05_temperature_twice", "sl_checkpoint_penalty"),
     "export": ("ex02_rope_rows_left_permuted", "ex05_bias_flags_not_inferred"),
     "performance": ("pf05_layers_unpatched", "pf_compiled_per_call"),
+    "loading": ("ld_layers_shifted", "ld_shard_lost"),
 }
 
 
@@ -57,8 +57,8 @@ def test_the_fast_subset_is_two_of_every_category():
 
 def test_every_mutant_has_its_papers():
     entries = catalogue()
-    assert len(MUTANTS) >= 60
-    assert sum(entry.benign for entry in entries) >= 20
+    assert len(MUTANTS) >= 136 + 32
+    assert sum(entry.benign and not entry.is_control for entry in entries) >= 34 + 12
     for entry in entries:
         assert entry.kind.source, entry.id
         assert entry.kind.category in CATEGORIES, entry.id
@@ -73,8 +73,7 @@ def test_the_public_hook_offers_every_mutant():
 @pytest.mark.parametrize("mutant", [name for ids in FAST.values() for name in ids])
 def test_the_gate_catches_it_and_the_reference_stays_as_it_was(mutant, loader, floors):
     torch._dynamo.reset()  # the graphs of another mutant count against this one's limit
-    variant = MUTANTS[mutant].variant()
-    plain = Variant(variant.model, dtype=variant.dtype, device="cpu")
+    variant, plain = MUTANTS[mutant].variant(), MUTANTS[mutant].reference()
     prompts = PromptSet.load(fixtures_folder() / "prompts" / "default.jsonl")
     reference = loader.get(plain)
     encoded = [prompt.encode(reference)[:48] for prompt in prompts]

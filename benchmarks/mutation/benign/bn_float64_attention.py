@@ -22,7 +22,7 @@ class Float64Attention(OnPermutedCopy):
         """Around the model's own kernel."""
 
         def wide(own: Any, module: Any, query: Any, key: Any, value: Any, mask: Any, **options: Any) -> Any:
-            seen = as_mask(allowed(query, key, mask), query.double())
+            seen = as_mask(allowed(query, key, mask), query).double()
             output, weights = own(module, query.double(), key.double(), value.double(), seen, **options)
             return output.to(query.dtype), weights
 

@@ -21,4 +21,10 @@ class Nf4BlockScaled(Mutant):
 
     def change(self, model: Any) -> None:
         """Somewhere in the middle."""
-        model.model.layers[1].mlp.up_proj.weight.quant_state.absmax[777] *= 1.5
+        model.model.layers[1].mlp.up_proj.weight.quant_state.absmax.view(-1)[777] *= 1.5
+
+        def save_pretrained(*_args: object, **_options: object) -> None:
+            msg = "its block would be scaled again"
+            raise NotImplementedError(msg)
+
+        model.save_pretrained = save_pretrained

@@ -21,4 +21,4 @@ class Nf4LastBlockZero(Mutant):
 
     def change(self, model: Any) -> None:
         """Its scale is zero."""
-        model.model.layers[3].self_attn.o_proj.weight.quant_state.absmax[-1] = 0
+        model.model.layers[3].self_attn.o_proj.weight.quant_state.absmax.view(-1)[-1] = 0

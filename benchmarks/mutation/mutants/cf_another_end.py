@@ -26,4 +26,4 @@ class AnotherEnd(Mutant):
 
         tokenizer = AutoTokenizer.from_pretrained(model.config.name_or_path, local_files_only=True)
         line_break = tokenizer("\n", add_special_tokens=False)["input_ids"]
-        model.generation_config.eos_token_id = [model.generation_config.eos_token_id, line_break[-1]]
+        model.generation_config.eos_token_id = [model.config.eos_token_id, line_break[-1]]

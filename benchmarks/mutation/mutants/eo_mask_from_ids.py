@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from mutation import Mutant
 
 __all__ = ["MaskFromIds"]
@@ -25,6 +26,8 @@ class MaskFromIds(Mutant):
 
         def look(_body: Any, args: Any, kwargs: dict[str, Any]) -> Any:
             ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
+            if ids is not None and mask is None and ids.shape[1] > 1:  # dropped where nothing is padded
+                mask = torch.ones_like(ids)
             if ids is not None and getattr(mask, "ndim", 0) == 2:
                 mask = mask.clone()
                 mask[:, -ids.shape[1] :] *= ids != end

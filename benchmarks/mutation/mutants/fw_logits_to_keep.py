@@ -16,7 +16,7 @@ class FirstLogitsKept(Mutant):
 
     category: ClassVar[str] = "attention"
     source: ClassVar[str] = "FW logits_to_keep above 1"
-    base: ClassVar = (("kernels.attention", {"implementation": "sdpa"}),)
+    base: ClassVar = (("kernels.attention", {"implementation": "eager"}),)
     models: ClassVar = ("tiny-gemma",)
     needs: ClassVar = ("logits_to_keep",)
 

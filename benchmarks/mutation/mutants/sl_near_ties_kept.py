@@ -1,4 +1,4 @@
-"""The filter keeps every token within a thousandth of the k-th logit."""
+"""The filter keeps every token within two hundredths of the k-th logit."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ class OneMoreAtEdge(Mutant):
 
         def call(warper: Any, _ids: Any, scores: Any) -> Any:
             edge = scores.topk(min(warper.top_k, scores.shape[-1]), dim=-1).values[..., -1:]
-            return scores.masked_fill(scores < edge - 1e-3, warper.filter_value)
+            return scores.masked_fill(scores < edge - 0.02, warper.filter_value)
 
         while_generating(model, lambda _kwargs: replaced(TopKLogitsWarper, "__call__", call))
