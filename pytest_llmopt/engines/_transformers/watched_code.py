@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("torch", "transformers")
 """Whose functions are watched where the model runs them; those of Python itself and of arithmetic are not."""
+TORCH = "torch."
 FUNCTIONAL = "torch.nn.functional"
 """Counts whole: what a model does not run, its noise floor may, which is measured with other kernels."""
 NAMESPACES = ("torch", FUNCTIONAL, "torch.special", "torch.linalg", "torch._C._nn")
@@ -77,8 +78,11 @@ class Slot:
     def hands_on(self, value: Any, traced: Traced) -> bool:
         """Whether a function in this place only adds to what was there, as libraries do to support other releases."""
         home = getattr(self.owner, "__module__", None) if is_a(self.owner, type) else None
-        plumbing = home is not None and home.startswith(PLUMBING) and self.name not in NUMERIC
-        return plumbing and traced.hands_on(value, self.name)
+        if home is None or self.name in NUMERIC:
+            return False
+        # Torch's compiler wraps the constructor of every module when it is first used.
+        by_torch = home.startswith(TORCH) and str(getattr(value, "__module__", "")).startswith(TORCH)
+        return (home.startswith(PLUMBING) or by_torch) and traced.hands_on(value, self.name)
 
     def _undo(self) -> None:
         if isinstance(self.owner, dict):

@@ -94,7 +94,8 @@ class StaticCache(Optimization):
             config = CompileConfig(fullgraph=self.fullgraph, dynamic=self.dynamic, mode=self.mode)
             config._compile_all_devices = True  # noqa: SLF001 - the library's own switch for compiling on a CPU
             plan.set("generate", "compile_config", config, by="static_cache")
-            plan.fixed_shapes = True
+        # On a GPU the library compiles the decode step of a static cache unasked.
+        plan.fixed_shapes = self.compile or plan.device.startswith("cuda")
 
     def _cache_maker(self) -> Any:
         kept: dict[tuple[int, str | None], Any] = {}
