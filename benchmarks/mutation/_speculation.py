@@ -165,7 +165,7 @@ class Acceptance(Mutant):
 
         def around(kwargs: dict[str, Any]) -> AbstractContextManager[None]:
             block.clear()
-            kwargs["logits_processor"] = [*kwargs.get("logits_processor", ()), prefer]
+            kwargs["logits_processor"] = [*(kwargs.get("logits_processor") or ()), prefer]
             return replaced(Generator, "get_candidates", get_candidates)
 
         own = Generator.get_candidates

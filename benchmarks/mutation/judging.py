@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import time
 import warnings
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ STATE = Path(".llmopt/mutation")
 JUDGES = {
     file.stem: file for file in sorted((HERE / "judges").glob("[!_]*.py"), key=lambda file: (file.stem != OURS, file))
 }
+SHORT = 160
+"""Characters kept of an error's message."""
 PROBES = 4
 """Texts that the reference scores before and after each candidate."""
 
@@ -203,7 +206,8 @@ def _verdict(case: Case, name: str) -> dict[str, Any]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:80] if str(error) else ""
+    """Of its message, without where this checkout lies."""
+    return str(error).replace(f"{Path.cwd()}{os.sep}", "").splitlines()[0][:SHORT] if str(error) else ""
 
 
 def _probe(engine: Engine, prompts: PromptSet) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 SHORT = 70
 """Characters of evidence in the matrix."""
+CRASH = re.compile(r"^raised |^refused: |: \w+Error$")
+"""What a verdict says where something broke: it may be the mutant that no longer fits the library or the package."""
 FIRST_SIGHT = (
     "The gate's verdict before any check was changed for a mutant or a benign difference, and that of today. "
     "The gate was developed on all others."
@@ -189,6 +192,9 @@ def _of_ours(mutants: Sequence[dict[str, Any]], benign: Sequence[dict[str, Any]]
     missed = [item for item in mutants if item["judges"][OURS]["caught"] is None and item not in errors]
     lines += ["", f"## What our gate misses ({len(missed)})", ""]
     lines += [f"- `{item['id']}` ({item['category']}, {item['model']}): {item['source']}" for item in missed]
+    crashed = [item for item in mutants if CRASH.search(item["judges"][OURS]["caught"] or "")]
+    lines += ["", f"## Caught by an error, not by a measurement ({len(crashed)})", ""] if crashed else []
+    lines += [f"- `{item['id']}`: {item['judges'][OURS]['caught']}" for item in crashed]
     alarms = [item for item in benign if item["judges"][OURS]["caught"] is not None]
     lines += ["", f"## False alarms of our gate ({len(alarms)})", ""]
     return lines + [f"- `{item['id']}`, seed {item['seed']}: {item['judges'][OURS]['caught']}" for item in alarms]

@@ -34,7 +34,7 @@ FAST = {
     "sampling": ("sl05_temperature_twice", "sl_checkpoint_penalty"),
     "export": ("ex02_rope_rows_left_permuted", "ex05_bias_flags_not_inferred"),
     "performance": ("pf05_layers_unpatched", "pf_compiled_per_call"),
-    "loading": ("ld_layers_shifted", "ld_shard_lost"),
+    "loading": ("ld_layers_shifted", "ld_late_rows_zero"),
 }
 
 

@@ -85,6 +85,12 @@ def test_a_process_that_was_changed_before_judges_nothing(planted):
         judging.judge(planted("instance"), ("perplexity",))
 
 
+def test_a_model_that_the_loader_refuses_is_caught_by_us_and_seen_by_nobody_else(planted):
+    verdicts = judging.judge(judging.Task("mutants.ld_shard_lost", 0), ("gate", "perplexity"))["judges"]
+    assert verdicts["gate"]["caught"].startswith("refused: ModelError")
+    assert verdicts["perplexity"]["not_judged"]
+
+
 def test_what_is_judged_already_is_not_judged_again(planted, monkeypatch):
     task = planted("instance")
     judging.judge(task, ("perplexity",))
@@ -177,6 +183,17 @@ def test_the_report_gives_both_rates_and_what_was_looked_at():
     assert "| new mutants caught | 2 | 1 (50 %) | 2 (100 %) |" in text
     assert "deepest position 512" in text
     assert "`a`: needs nothing in particular" in text
+
+
+def test_a_crash_counts_as_a_catch_and_is_listed_apart():
+    results = [
+        result("a", "raised TypeError: x"),
+        result("b", "optimized: RuntimeError"),
+        result("c", "equivalent: fail, a"),
+    ]
+    text = report.markdown(results, report.Run(0, ("gate",), 0, None, "c1"), {})
+    assert "## Caught by an error, not by a measurement (2)" in text
+    assert "- `b`: optimized: RuntimeError" in text
 
 
 def test_an_error_of_a_mutant_and_what_was_not_judged_count_for_nobody():

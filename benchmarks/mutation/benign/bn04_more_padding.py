@@ -30,7 +30,7 @@ class MorePadding(OnPermutedCopy):
         def generate(input_ids: Any, attention_mask: Any, pad_token_id: int, **kwargs: Any) -> Any:
             padding = input_ids.new_full((len(input_ids), more), pad_token_id)
             for name in ("logits_processor", "stopping_criteria"):
-                if name in kwargs:
+                if kwargs.get(name) is not None:
                     kwargs[name] = [narrow(function) for function in kwargs[name]]
             mask = torch.cat([torch.zeros_like(padding), attention_mask], dim=1)
             ids = torch.cat([padding, input_ids], dim=1)
