@@ -117,7 +117,8 @@ def _nested(form: WeightFormat, theirs: FloatArray) -> FloatArray:
     own, most = (
         np.maximum(-low, high) for low, high in (extremes(lined_up, n, None, None) for n in (size, 256 * size))
     )
-    return (most / np.maximum(own, LEAST_SCALE)).reshape(theirs.shape)
+    # The mean of all is subtracted first, so that small scales are as large as that.
+    return (np.maximum(most, own.mean()) / np.maximum(own, LEAST_SCALE)).reshape(theirs.shape)
 
 
 def _nearest(rounded: list[Rounded], own: FloatArray) -> Rounded:
