@@ -228,8 +228,9 @@ class _Measurement:
             self.copies.append((FLOAT32, 0))
         elif self.wide is not None:
             self.left_out[FLOAT32] = f"rounding alone moves it by {self.wide.figure:.2g} nats per token"
-        # The first ones are asked about the candidate's own tokens: permuted copies round everywhere.
-        self.copies.sort(key=lambda copy: copy[0] != PERMUTED)
+        # The first ones are asked about the candidate's own tokens. A permuted copy rounds everywhere; but what rounds
+        # alike in any order, as eager attention does its scores in 16 bits, only float32 shows.
+        self.copies.sort(key=lambda copy: (copy != (PERMUTED, 0), copy[0] != FLOAT32, copy[0] != PERMUTED))
 
     def _permuted(self, seed: int) -> None:
         if self.wide is not None:

@@ -138,7 +138,7 @@ def _within(practical: float, test: DriftTest | None) -> Tolerance:
 
 
 def _floor_kl(reference: Engine, benign: Benign, floor: Floor, observed: Sequence[Observed]) -> list[FloatArray]:
-    """KL of benign copies of the reference from it at the very same positions: `[tokens]` per prompt, their mean.
+    """KL of benign copies of the reference from it at the very same positions: `[tokens]` per prompt, the noisiest one.
 
     A prompt where the copies happen to agree (in 16 bits on a CPU, to the bit) is no quieter for other changes, such as
     the decode path or another kernel: every prompt is lifted to the mean of the noisiest change that was measured.
@@ -150,8 +150,8 @@ def _floor_kl(reference: Engine, benign: Benign, floor: Floor, observed: Sequenc
     ]
     if not by_copy:
         return [np.full(len(item.kl), floor.mean_kl) for item in observed]
-    means = [np.mean(values, axis=0) for values in zip(*by_copy, strict=True)]
-    return [values + max(0.0, floor.mean_kl - float(values.mean())) for values in means]
+    noisiest = [max(values, key=lambda own: float(np.mean(own))) for values in zip(*by_copy, strict=True)]
+    return [values + max(0.0, floor.mean_kl - float(values.mean())) for values in noisiest]
 
 
 def _tests(

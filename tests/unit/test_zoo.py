@@ -222,7 +222,7 @@ def test_a_model_has_learned_its_corpus(zoo: Zoo, prompts: list[dict[str, str]],
 
 @pytest.mark.parametrize("name", ["tiny-qwen", "tiny-qwen-draft"])
 def test_a_long_context_is_trained_to_its_end(name: str) -> None:
-    """In no range of positions do held-out tokens cost 0.02 nats more than in pieces of 512.
+    """Nowhere do held-out tokens cost 0.02 nats more than in pieces of 512; deep ones cost what the first cost.
 
     Weights whose positions beyond 1,024 were never trained lose 0.3 to 1 nat there.
     """
