@@ -62,7 +62,7 @@ def equivalent(
     max_prompts: int = 96,
     forced_tokens: int = 24,
     deepest: int = 4096,
-    least_positions: int = 128,
+    least_positions: int = 64,
     false_alarm: float = FALSE_ALARM,
     limits: Limits | None = None,
 ) -> Verdict:

@@ -25,11 +25,14 @@ class Watch:
     """Per step, when it ended and how many tokens each row had then."""
     queried: list[int] = field(default_factory=list)
     """Per forward pass, the tokens that it was asked about; empty unless attached."""
+    passes_seen: bool = False
+    """Whether it also watches forward passes."""
 
     def __call__(self, input_ids: torch.Tensor, _scores: object, **_kwargs: object) -> torch.Tensor:
         """No row is to stop."""
-        # Assisted decoding also asks about drafts that are not verified yet; only the first call after a pass counts.
-        if not self.queried or len(self.ends) < len(self.queried):
+        # Assisted decoding also asks about drafts that are not verified yet, before a pass (and in some releases before
+        # the first one): only the first call after a pass counts.
+        if not self.passes_seen or len(self.ends) < len(self.queried):
             if input_ids.is_cuda:
                 import torch
 
@@ -40,6 +43,7 @@ class Watch:
     @contextmanager
     def attached(self, model: Any) -> Iterator[None]:
         """Also watch the forward passes of a model."""
+        self.passes_seen = True
         handle = model.register_forward_pre_hook(self._count, with_kwargs=True)
         try:
             yield
