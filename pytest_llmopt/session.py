@@ -204,8 +204,10 @@ class Session:
         """Close every engine and bring the report up to date; gives what this process has spent."""
         self.loader.close()
         self._write_report()
-        self.run.spent.append(self._costs())
-        return self._costs()
+        # Only a process that computed on them knows which GPUs there are.
+        told = self._costs() | {"gpus": describe_environment()["gpus"]}
+        self.run.spent.append(told)
+        return told
 
     def _costs(self) -> dict[str, Any]:
         loads = self.loader.loads
@@ -215,13 +217,19 @@ class Session:
         if self.records and self.writes_report:
             together = [*self.run.spent, self._costs()]
             spent = {name: sum(costs[name] for costs in together) for name in self._costs()}
-            write_report(self.settings.report, describe_environment(), self.records, spent)
+            write_report(self.settings.report, self._environment(), self.records, spent)
+
+    def _environment(self) -> dict[str, object]:
+        """That of this process, with the GPUs that its workers saw."""
+        environment = describe_environment()
+        seen = [costs["gpus"] for costs in self.run.spent if costs.get("gpus")]
+        return environment if environment["gpus"] or not seen else environment | {"gpus": seen[0]}
 
     def write_methods(self) -> Path | None:
         """Write the table of methods beside the report; where it is, or None where no accuracy was judged."""
         from pytest_llmopt.reporting.methods import render_methods
 
-        text = render_methods(self.records, describe_environment())
+        text = render_methods(self.records, self._environment())
         if not text:
             return None
         file = self.settings.report.with_name(MARKDOWN)
@@ -232,7 +240,7 @@ class Session:
         """The verdict table."""
         from pytest_llmopt.reporting.terminal import render
 
-        return render(self.records, describe_environment(), width=width, color=color)
+        return render(self.records, self._environment(), width=width, color=color)
 
 
 def _nodeid(item: pytest.Item) -> str:
