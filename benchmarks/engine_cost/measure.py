@@ -14,6 +14,7 @@ import os
 import statistics
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import torch
 
@@ -29,6 +30,8 @@ HERE = Path(__file__).parent
 TOKENS, VOCABULARY, TOP_K = 4096, 128 * 1024, 1024
 EVIDENCE_LIMIT, CHECK_LIMIT = 1.5, 1.15
 MIB = 2**20
+FIRST_PASSES = 2 * 48
+"""Of the check's first decode: 16 prompts in batches of 8, 48 tokens each."""
 
 
 def _peak_bytes(call: Callable[[], object]) -> int:
@@ -120,10 +123,29 @@ class Timed:
         """Teacher-force."""
         return self._time("score", lambda: self.engine.score(continuations))
 
-    def force(self, continuations: Any, *, prefill_chunk: int | None = None) -> Any:
+    def force(self, continuations: Any, **how: Any) -> Any:
         """Force through the decode path."""
-        what = "forced decoding" if prefill_chunk is None else "chunked prefill"
-        return self._time(what, lambda: self.engine.force(continuations, prefill_chunk=prefill_chunk))
+        what = "read in pieces" if how.get("report_prompt") else "forced decoding"
+        return self._time(what, lambda: self.engine.force(continuations, **how))
+
+
+@dataclass
+class _Passes:
+    """Forward passes of the candidate's model."""
+
+    count: int = 0
+
+    @contextmanager
+    def counted(self, engine: Any) -> Iterator[None]:
+        """Count what runs inside."""
+        handle = engine._loaded.model.register_forward_pre_hook(self._one_more)  # noqa: SLF001 - to count its passes
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _one_more(self, *_: object) -> None:
+        self.count += 1
 
 
 def check(rounds: int, model: str, dtype: str) -> dict[str, Any]:
@@ -131,6 +153,7 @@ def check(rounds: int, model: str, dtype: str) -> dict[str, Any]:
     from pytest_llmopt.checks._floor import Benign
     from pytest_llmopt.checks.equivalent import equivalent
     from pytest_llmopt.core.context import Context
+    from pytest_llmopt.core.engine import SamplingParams
     from pytest_llmopt.core.loading import LoadPolicy, fixtures_folder
     from pytest_llmopt.core.prompts import PromptSet
     from pytest_llmopt.core.registry import Registry
@@ -144,31 +167,33 @@ def check(rounds: int, model: str, dtype: str) -> dict[str, Any]:
     candidate = Variant(model, (Applied("decoding.static_cache", static),), dtype=dtype)
     runs = []
     with tempfile.TemporaryDirectory() as folder:
+        loader.get(reference).generate([loader.get(reference).encode("warm")], SamplingParams(2))
         started = time.perf_counter()
         Benign(Path(folder)).floor(loader.get(reference), prompts)
         floor_seconds = time.perf_counter() - started
         for _ in range(rounds):
             seconds: dict[str, float] = {}
-
-            def opened(variant: Variant, seconds: dict[str, float] = seconds) -> Any:
-                return Timed(loader.get(variant), "other variants", seconds)
-
-            context = Context(open=opened, cache=Path(folder))
+            context = Context(open=loader.get, cache=Path(folder))
             sides = [
                 Timed(loader.get(candidate), "candidate", seconds, context),
                 Timed(loader.get(reference), "reference", seconds, context),
             ]
+            passes = _Passes()
             started = time.perf_counter()
-            verdict = equivalent(sides[0], sides[1], prompts)
+            with passes.counted(loader.get(candidate)):
+                verdict = equivalent(sides[0], sides[1], prompts)
             total = time.perf_counter() - started
             seconds["statistics and text"] = total - sum(seconds.values())
-            runs.append({"seconds": seconds, "total": total, "status": str(verdict.status)})
+            run = {"seconds": seconds, "total": total, "status": str(verdict.status), "passes": passes.count}
+            runs.append(run | {"looked_at": dict(verdict.looked_at)})
     loader.close()
     own = [sum(s for name, s in run["seconds"].items() if _decoding(name)) for run in runs]
     return {
         "model": model,
         "dtype": dtype,
         "floor_seconds": floor_seconds,
+        "floor_to_first_decode": statistics.median(floor_seconds / run["seconds"]["candidate: decode"] for run in runs),
+        "passes_to_first_decode": statistics.median(run["passes"] / FIRST_PASSES for run in runs),
         "runs": runs,
         "ratio_to_first_decode": statistics.median(run["total"] / run["seconds"]["candidate: decode"] for run in runs),
         "ratio_to_all_candidate_decoding": statistics.median(
@@ -216,10 +241,13 @@ def _markdown(results: dict[str, Any]) -> str:
             "",
             (
                 f"Whole check over the candidate's first decode: **{item['ratio_to_first_decode']:.2f}** (at most "
-                f"{CHECK_LIMIT}); over all that the candidate decodes (second call, forced tokens, chunked prefill): "
+                f"{CHECK_LIMIT}); over all that the candidate decodes (second call, forced tokens, texts read in pieces): "
                 f"{item['ratio_to_all_candidate_decoding']:.2f}; one decode and the reference's scoring alone: "
                 f"{item['one_decode_and_one_reference_forward']:.2f}. The noise floor, measured once per environment "
-                f"and not counted: {item['floor_seconds']:.1f} s."
+                f"and not counted: {item['floor_to_first_decode']:.2f} times the first decode. Forward passes of the "
+                f"candidate: {item['passes_to_first_decode']:.2f} times those of its first decode, for "
+                f"{sum(n for what, n in item['runs'][-1]['looked_at'].items() if what.endswith('positions')):,} "
+                f"positions up to {item['runs'][-1]['looked_at']['deepest position']:,}."
             ),
             "",
             "| part | share of the check | of the first decode |",
