@@ -241,7 +241,7 @@ def _markdown(results: dict[str, Any]) -> str:
             "",
             (
                 f"Whole check over the candidate's first decode: **{item['ratio_to_first_decode']:.2f}** (at most "
-                f"{CHECK_LIMIT}); over all that the candidate decodes (second call, forced tokens, texts read in pieces): "
+                f"{CHECK_LIMIT}); over all that the candidate does (second call, forced tokens, texts in pieces): "
                 f"{item['ratio_to_all_candidate_decoding']:.2f}; one decode and the reference's scoring alone: "
                 f"{item['one_decode_and_one_reference_forward']:.2f}. The noise floor, measured once per environment "
                 f"and not counted: {item['floor_to_first_decode']:.2f} times the first decode. Forward passes of the "
