@@ -1,5 +1,7 @@
 """What optimized says of a draft model: slow sampling fails, sound drafting passes, too little decides nothing."""
 
+import dataclasses
+
 import pytest
 from planted_sampling import Verification
 
@@ -52,6 +54,7 @@ def test_a_sound_draft_of_texts_that_end_at_once_is_not_blamed(prompts):
     first = {item.token_ids[0] for item in reference.generate(contexts, SamplingParams(1))}
     for engine in (candidate.engine, reference.engine):
         engine._loaded.model.generation_config.eos_token_id = sorted(first)
+        engine._loaded = dataclasses.replace(engine._loaded, eos_token_ids=frozenset(first))
     found = optimized(candidate, reference, few)
     assert found.metrics["assisted.accepted_tokens"].status is Status.INCONCLUSIVE
     assert Status.FAIL not in {metric.status for metric in found.metrics.values()}
