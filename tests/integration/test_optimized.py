@@ -72,7 +72,7 @@ def test_what_is_not_in_effect_fails_and_the_message_says_what_is_the_matter(pro
     result.assert_outcomes(failed=len(SILENT))
     found = by_id(records())
     assert {name: failed_claims(record) for name, record in found.items()} == {
-        name: claims | ({"bytes_per_weight", "sqnr_excess", "spare_levels"} if name == "unquantized" else set())
+        name: claims | ({"bytes_per_weight", "sqnr_excess", "excess_levels", "packed_share"} if name == "unquantized" else set())
         for name, (_, claims) in SILENT.items()
     }
     for name, line in {
@@ -99,7 +99,7 @@ def test_what_is_in_effect_passes(project, records, model):
     assert found["static"]["metrics"]["static_cache.cache_length"]["point"] == 256
     assert found["assisted"]["metrics"]["assisted.accepted_tokens"]["point"] > 0
     assert found["assisted"]["metrics"]["assisted.short_blocks"]["point"] == 0
-    assert found["stacked"]["evidence"].startswith("21 of 21 claims true")
+    assert found["stacked"]["evidence"].startswith("26 of 26 claims true")
 
 
 def test_an_optimization_without_claims_is_inconclusive_and_says_how_to_mend_it(project, records):
