@@ -35,7 +35,8 @@ def describe(metric: Metric) -> str:
     """A metric in words: the value, its interval, the limit, and where the interval lies."""
     estimate, tolerance = metric.estimate, metric.tolerance
     text = show(estimate.point, metric.unit)
-    if estimate.low < estimate.high:
+    # What was seen of something that more looking would only add to has no interval, only a lower end.
+    if estimate.low < estimate.high and (estimate.low, estimate.high) != (estimate.point, math.inf):
         unit = metric.unit if metric.unit in {"share", "bytes"} else ""
         text += f"  95% CI [{show(estimate.low, unit)}, {show(estimate.high, unit)}]"
     text += f", n={estimate.n}"
