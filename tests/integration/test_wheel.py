@@ -35,6 +35,7 @@ def test_the_wheel_has_one_top_level_package_with_the_suites_and_the_zoo(wheel):
         assert f"pytest_llmopt/{wanted}" in names
 
 
+@pytest.mark.slow
 def test_the_gate_runs_from_an_installed_wheel_in_another_folder(wheel, tmp_path):
     """An environment of its own with the wheel in it; the libraries come from this one, to install torch once."""
     environment = tmp_path / "environment"
