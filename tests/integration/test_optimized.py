@@ -72,7 +72,8 @@ def test_what_is_not_in_effect_fails_and_the_message_says_what_is_the_matter(pro
     result.assert_outcomes(failed=len(SILENT))
     found = by_id(records())
     assert {name: failed_claims(record) for name, record in found.items()} == {
-        name: claims | ({"bytes_per_weight", "sqnr_excess", "excess_levels", "packed_share"} if name == "unquantized" else set())
+        name: claims
+        | ({"bytes_per_weight", "sqnr_excess", "excess_levels", "packed_share"} if name == "unquantized" else set())
         for name, (_, claims) in SILENT.items()
     }
     for name, line in {
