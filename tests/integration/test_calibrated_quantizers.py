@@ -115,6 +115,7 @@ def test_a_checkpoint_says_its_method_and_a_contradiction_is_refused_with_both_s
         opened("configured", MODEL, checkpoint=made, method="hqq")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["gptq", "auto_round"])
 def test_quantizing_again_gives_the_same_bytes_and_leaves_no_folder_behind(method, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -30,6 +30,7 @@ def gate(folder, *arguments):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_all_parts_of_a_gate_make_one_report_and_one_table(tmp_path):
     result = gate(tmp_path, "-k", "bitsandbytes_nf4")
     assert result.returncode == pytest.ExitCode.OK, result.stdout + result.stderr

@@ -70,6 +70,7 @@ def test_the_public_hook_offers_every_mutant():
     assert set(offered) == {entry.full_name for entry in catalogue()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", [name for ids in FAST.values() for name in ids])
 def test_the_gate_catches_it_and_the_reference_stays_as_it_was(mutant, loader, floors):
     torch._dynamo.reset()  # the graphs of another mutant count against this one's limit

@@ -78,6 +78,7 @@ def test_what_is_in_effect_passes_and_what_cannot_run_says_why(project, records)
     assert "group_size=48 does not divide the 128 columns" in found["hqq_of_another_width"]["reason"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ZOO)
 def test_every_family_of_models_stays_within_the_stated_limits(project, records, model):
     for library in ("hqq", "optimum.quanto"):

@@ -165,6 +165,7 @@ def test_an_empty_prompt_set_is_refused(project):
     result.stdout.fnmatch_lines(["*the prompt set is empty*"])
 
 
+@pytest.mark.slow
 def test_records_of_several_workers_are_merged(project, records):
     project.makepyfile("""
         import pytest
