@@ -39,6 +39,8 @@ class DraftBlocks:
     """Whether it is an accepted proposal; an end-of-sequence token never counts, as engines cut there: `[tokens]`."""
     examined: BoolArray
     """Whether a proposal waited for it whose fate is known: not so at the last token that was asked for: `[tokens]`."""
+    first_pass: BoolArray
+    """Whether the first target pass of the text emitted it: `[tokens]`."""
 
     @classmethod
     def of(cls, generation: Generation, eos_token_ids: frozenset[int], max_new_tokens: int) -> DraftBlocks:
@@ -59,6 +61,7 @@ class DraftBlocks:
             after & (place == 0),
             proposed & ~last & ~ended,
             proposed & (np.arange(len(tokens)) < max_new_tokens - 1),
+            np.arange(len(tokens)) < emitted[0],
         )
 
     @property
@@ -76,4 +79,5 @@ class DraftBlocks:
             **{name: self.proposed & here for name, here in places.items()},
             "after a block that was accepted whole": (self.drafted > 0) & (self.place >= self.drafted),
             "after a rejection": self.after_rejection,
+            "first target pass": self.first_pass,
         }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_llmopt.checks._draft_blocks import DraftBlocks
+from pytest_llmopt.checks._reference import choices
 from pytest_llmopt.checks._scored import require_finite
 from pytest_llmopt.core.logprobs import TopLogprobs
 from pytest_llmopt.statistics.acceptance import Acceptance, acceptance_identity, expected_acceptance
@@ -20,7 +21,7 @@ from pytest_llmopt.statistics.warping import IncompleteEvidenceError, WarpedLogp
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmopt.core.engine import Engine, Generation, SamplingParams
+    from pytest_llmopt.core.engine import Continuation, Engine, Generation, SamplingParams
     from pytest_llmopt.core.logprobs import BoolArray, FloatArray, IntArray
     from pytest_llmopt.core.prompts import Prompt
 
@@ -55,7 +56,9 @@ class Drawn:
     prompt_id: str
     generation: Generation
     scored: TopLogprobs
-    """By the reference, before warping."""
+    """By the reference, before processors and warping."""
+    acted_on: TopLogprobs
+    """What the candidate's sampler reports, behind the processors that both sides have, before warping."""
     target: WarpedLogprobs
     drafts: tuple[TopLogprobs, ...]
     """The draft's warped log-probabilities by reading; empty where there is no draft."""
@@ -64,6 +67,8 @@ class Drawn:
     """Probability that lossless verification accepts a proposal, unless it ends the text: `[readings, tokens]`."""
     least: FloatArray
     """The same without what the unknown tokens of both sides may share: `[readings, tokens]`."""
+    beside: int | None
+    """The place among all that was drawn of a text that the same call drew, where there is one before it."""
 
     @property
     def favorite(self) -> FloatArray:
@@ -132,36 +137,68 @@ class Sample:
         """The number of tokens."""
         return sum(len(item.scored) for item in self.drawn)
 
-    def add(self, prompts: Sequence[Prompt], seed: int) -> None:
+    def add(self, prompts: Sequence[Prompt], seed: int, max_new_tokens: int | None = None) -> None:
         """Sample each prompt once more, and let reference and draft score what came out.
+
+        Args:
+            prompts: kept by length, the longest first, as an engine is likely to make batches of them.
+            seed: of this call.
+            max_new_tokens: tokens to sample after each, where not those of the setting.
 
         Raises:
             UnsoundReferenceError: the reference's log-probabilities of some token are not finite.
         """
-        sampling = replace(self.sampling, seed=seed)
-        generations = self.candidate.generate([prompt.encode(self.candidate) for prompt in prompts], sampling)
+        sampling = replace(
+            self.sampling,
+            seed=seed,
+            max_new_tokens=self.sampling.max_new_tokens if max_new_tokens is None else max_new_tokens,
+        )
+        encoded = {place: prompt.encode(self.candidate) for place, prompt in enumerate(prompts)}
+        order = sorted(encoded, key=lambda place: len(encoded[place]), reverse=True)
+        generations = self.candidate.generate([encoded[place] for place in order], sampling)
         continuations = [item.continuation for item in generations]
         scored = self.reference.score(continuations)
-        for prompt, continuation, logprobs in zip(prompts, continuations, scored, strict=True):
-            require_finite(prompt.id, continuation, logprobs)
-        drafts = (
-            [()] * len(prompts) if self.draft is None else self._readings(self.draft.score(continuations), sampling)
-        )
-        ends = self.candidate.eos_token_ids
-        for prompt, generation, score, draft in zip(prompts, generations, scored, drafts, strict=True):
-            target = warp(score, sampling, tie_margin=self.rates.tie_margin)
+        names = [prompts[place].id for place in order]
+        for name, continuation, logprobs in zip(names, continuations, scored, strict=True):
+            require_finite(name, continuation, logprobs)
+        laws, acted_on = self._processed(continuations, scored, [item.logprobs for item in generations])
+        drafts = [()] * len(names) if self.draft is None else self._readings(self.draft.score(continuations), sampling)
+        ends, first = self.candidate.eos_token_ids, len(self.drawn)
+        for name, generation, score, law, own, draft in zip(
+            names, generations, scored, laws, acted_on, drafts, strict=True
+        ):
+            target = warp(law, sampling, tie_margin=self.rates.tie_margin)
             blocks = DraftBlocks.of(generation, ends, sampling.max_new_tokens)
             overlaps, least = (_overlaps(target.logprobs, draft, ends, tail=tail) for tail in (True, False))
-            self.drawn.append(Drawn(prompt.id, generation, score, target, draft, blocks, overlaps, least))
+            place = len(self.drawn)
+            beside = place - 1 if place > first else None
+            self.drawn.append(Drawn(name, generation, score, own, target, draft, blocks, overlaps, least, beside))
+
+    def _processed(
+        self, continuations: Sequence[Continuation], scored: Sequence[TopLogprobs], reported: Sequence[TopLogprobs]
+    ) -> tuple[Sequence[TopLogprobs], Sequence[TopLogprobs]]:
+        """What each side draws from before warping: behind the logits processors, where the reference has any.
+
+        The draft is opened without them, so that nothing is known of what it proposes by.
+        """
+        laws = choices(self.reference, continuations, scored)
+        if laws is scored:
+            return scored, reported
+        self._forget_draft()
+        return laws, choices(self.candidate, continuations, reported)
+
+    def _forget_draft(self) -> None:
+        """Go on as if there was no draft: only power is lost."""
+        self.draft = None
+        self.drawn = [replace(item, drafts=(), overlaps=item.overlaps[:0], least=item.least[:0]) for item in self.drawn]
 
     def _readings(self, scored: Sequence[TopLogprobs], sampling: SamplingParams) -> Sequence[tuple[TopLogprobs, ...]]:
         unfiltered = (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p) == (1.0, 0, 1.0, 0.0)
         try:
             once = [warp(item, sampling).logprobs for item in scored]
             twice = [] if unfiltered else [warp(item, sampling).logprobs for item in once]
-        except IncompleteEvidenceError:  # a draft that is not known well enough is no draft: only power is lost
-            self.draft = None
-            self.drawn = [replace(item, drafts=()) for item in self.drawn]
+        except IncompleteEvidenceError:  # a draft that is not known well enough is no draft
+            self._forget_draft()
             return [()] * len(scored)
         return [(item,) for item in once] if unfiltered else list(zip(once, twice, strict=True))
 
@@ -178,6 +215,7 @@ class Sample:
             [item.target for item in self.drawn],
             drafts,
             strata={name: [item.blocks.strata[name] for item in self.drawn] for name in names},
+            beside=[item.beside for item in self.drawn],
             false_alarm=self.rates.false_alarm,
             floor_kl=self.rates.floor_kl,
         )
@@ -200,8 +238,9 @@ class Sample:
         return Found(log_wealth, tokens, max(0.0, float(won.max())), acceptance, lost, reading, edges)
 
     def _edges(self) -> EdgeEvidence:
-        acted_on = [item.generation.logprobs for item in self.drawn]
-        return edge_evidence([item.target for item in self.drawn], acted_on, self.sampling)
+        acted_on = [item.acted_on for item in self.drawn]
+        given = [item.generation.prompt_ids for item in self.drawn]
+        return edge_evidence([item.target for item in self.drawn], acted_on, self.sampling, given)
 
     def _lost(self, examined: BoolArray, accepted: BoolArray) -> float:
         """The evidence that proposals are accepted too seldom, in nats: of the reading that has the least of it.

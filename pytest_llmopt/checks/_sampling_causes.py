@@ -11,6 +11,7 @@ from pytest_llmopt.checks._places import worst_place
 from pytest_llmopt.core.logprobs import TopLogprobs
 from pytest_llmopt.statistics.eprocess import sampling_evidence
 from pytest_llmopt.statistics.sampling_laws import likeliest_laws
+from pytest_llmopt.statistics.sampling_numbers import NUMBER_STATISTICS
 from pytest_llmopt.statistics.warping import warp
 
 if TYPE_CHECKING:
@@ -26,11 +27,21 @@ MEANINGS = {
     "rank_pit": "mass is moved along the ranking of the tokens",
     "pit_lag1": "each token depends on the chance of the one before: a random state is used again",
     "drawn_before": "tokens come again too often or too seldom: random numbers per token id are used again",
+    "last_kept": "the last token that a filter keeps comes too seldom or too often: it keeps one fewer or one more",
+    "number_before": "each token depends on the chance of the one before: a random number is used in two steps",
+    "number_before_sorted": "each token depends on the chance of the one before: a random number is used in two steps",
+    "number_beside": "the rows of a batch move in step: one random number serves several rows",
+    "number_beside_sorted": "the rows of a batch move in step: one random number serves several rows",
+    "drawn_beside": "the rows of a batch draw the same tokens: random numbers per token id serve several rows",
+    "coarse_number": "rare tokens come never or too often: random numbers have about 8 bits",
+    "coarse_number_sorted": "rare tokens come never or too often: random numbers have about 8 bits",
+    "coarse_half_number": "rare tokens come never or too often: random numbers have about 11 bits",
     "draft_ratio": "tokens lean towards the draft or away from it",
     "accept_probability": "tokens that the draft deems too likely come too often or too seldom",
     "draft_top1": "the draft's most probable token comes too often or too seldom",
 }
-REUSED = frozenset({"pit_lag1", "drawn_before"})
+TELLING = frozenset({"pit_lag1", "drawn_before", "last_kept", *NUMBER_STATISTICS})
+"""Statistics that name a cause by themselves, which no law of a single token explains better."""
 FILTERS: Mapping[str, Any] = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
 CONVINCING = 5.0
 """Nats by which a fault must explain the tokens better than lossless sampling, to be named."""
@@ -58,7 +69,7 @@ def explain(sample: Sample, found: Found, sampling: SamplingParams) -> tuple[str
     if outside:
         causes = _support(sample, sampling) + causes
         gains = np.concatenate([item.target.violations for item in sample.drawn]).astype(np.float64)
-    elif statistic in REUSED:
+    elif statistic in TELLING:
         causes = [MEANINGS[statistic]]
     lines += [f"cause          {cause}" for cause in causes or ["none of the known faults explains the tokens"]]
     lines.append("worst place    " + ("a token outside the support" if outside else "where that cause explains most"))
@@ -96,7 +107,7 @@ def _causes(sample: Sample, found: Found, sampling: SamplingParams) -> tuple[lis
     best = likeliest_laws(target, draft, sample.proposed(), sampling.temperature)[0]
     causes = [f"{best.cause} ({best.gain:.0f} nats likelier than lossless)"] if best.gain > CONVINCING else []
     own = sampling_evidence(
-        [warp(item.generation.logprobs, sampling, tie_margin=sample.rates.tie_margin) for item in sample.drawn],
+        [warp(item.acted_on, sampling, tie_margin=sample.rates.tie_margin) for item in sample.drawn],
         false_alarm=sample.rates.false_alarm,
     )
     against = sampling_evidence([item.target for item in sample.drawn], false_alarm=sample.rates.false_alarm)

@@ -16,6 +16,7 @@ from pytest_llmopt.checks._draft import open_draft
 from pytest_llmopt.checks._floor import SIXTEEN_BITS
 from pytest_llmopt.checks._sampled import ROUNDING_KL, Rates, Sample
 from pytest_llmopt.checks._sampling_causes import explain, explain_slow
+from pytest_llmopt.checks._telling_places import Telling
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.prompts import PromptSet
@@ -58,7 +59,8 @@ def lossless(
     """A verdict on whether the candidate samples from the reference's distribution.
 
     Samples in rounds, each as large as all before it, until the evidence suffices for an alarm or there are
-    `max_tokens`. Stopping early costs nothing: the false-alarm rate holds for any number of looks.
+    `max_tokens`. A quarter of the tokens are the first ones after the places of the prompts where temperature and
+    filters make the most difference. Stopping early costs nothing: the false-alarm rate holds for any number of looks.
 
     Args:
         candidate: the side that samples.
@@ -91,24 +93,7 @@ def lossless(
         tie_margin = TIE_MARGINS[candidate.dtype]
     chosen = PromptSet.of(prompts).take(num_prompts)
     sample = Sample(candidate, reference, open_draft(candidate), Rates(false_alarm, floor_kl, tie_margin), sampling)
-    # An engine adds the place of a prompt to the seed, so that rounds lie further apart than there are prompts.
-    first = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    seeds = itertools.count(first, len(chosen))
-    queue = itertools.cycle(chosen)
-    wanted = FIRST_PROMPTS
-    while True:
-        before = len(sample)
-        for _ in range(-(-wanted // len(chosen))):
-            size = min(wanted, len(chosen))
-            sample.add(list(itertools.islice(queue, size)), next(seeds) % 2**32)
-            wanted -= size
-        found = sample.evidence()
-        if found.alarm or len(sample) >= max_tokens:
-            break
-        per_prompt = len(sample) / len(sample.drawn)
-        wanted = max(1, min(len(sample.drawn), round((max_tokens - len(sample)) / per_prompt + 0.5)))
-        if len(sample) == before:  # cannot be: every prompt emits a token
-            break
+    found = _sampled(sample, chosen, max_tokens, seed)
     metrics = _metrics(sample, found)
     diagnosis = explain(sample, found, sampling) if found.alarm else ()
     diagnosis = (*diagnosis, *explain_slow(found)) if found.slow else diagnosis
@@ -118,6 +103,30 @@ def lossless(
             "the reported log-probabilities are not the reference's: processed, shifted or made up",
         )
     return Verdict("lossless", metrics, _evidence(sample, found), diagnosis, _looked_at(sample, found))
+
+
+def _sampled(sample: Sample, chosen: PromptSet, max_tokens: int, seed: int) -> Found:
+    """Rounds of long texts, each followed by short ones where the filters matter most, until the evidence suffices."""
+    short = Telling.of(sample.reference, chosen, sample.sampling)
+    # An engine adds the place of a prompt to the seed, so that rounds lie further apart than there are prompts.
+    first = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    seeds = itertools.count(first, max(len(chosen), len(short)))
+    queue = itertools.cycle(chosen)
+    wanted, long_texts, long_tokens = FIRST_PROMPTS, 0, 0
+    while True:
+        before = len(sample)
+        for _ in range(-(-wanted // len(chosen))):
+            size = min(wanted, len(chosen))
+            sample.add(list(itertools.islice(queue, size)), next(seeds) % 2**32)
+            wanted, long_texts = wanted - size, long_texts + size
+        long_tokens += len(sample) - before
+        for texts in short.due(long_tokens, len(sample) - long_tokens):
+            sample.add(texts, next(seeds) % 2**32, short.max_new_tokens)
+        found = sample.evidence()
+        if found.alarm or len(sample) >= max_tokens or len(sample) == before:  # every prompt emits a token
+            return found
+        per_text = len(sample) / long_texts
+        wanted = max(1, min(long_texts, round((max_tokens - len(sample)) / per_text + 0.5)))
 
 
 def _refuse(sampling: SamplingParams, num_prompts: int, max_tokens: int, false_alarm: float) -> None:

@@ -6,6 +6,7 @@ of the loaded engine is for each optimization to say (`claims`); here it is only
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +36,8 @@ __all__ = ["optimized"]
 
 CONTEXT_TOKENS = 48
 """The end of each prompt that is used."""
+FEWEST_SHARE = 0.5
+"""Of the tokens asked for: where texts end before that they are decoded again and go on, so that drafts have room."""
 NAMED = 3
 """Tensors that the evidence names."""
 UNKNOWN = Metric(Estimate(0.5, 0.0, 1.0, 0), Tolerance(at_least=1), "share")
@@ -99,6 +102,9 @@ def _observe(candidate: Engine, reference: Engine, prompts: PromptSet, max_new_t
     contexts.append((contexts[0] * 2)[:room] if len(contexts[0]) < room else contexts[0][: room // 2] * 2)
     sampling = SamplingParams(max_new_tokens=max_new_tokens)
     generations = candidate.generate(contexts, sampling)
+    if sum(len(item.logprobs) for item in generations) < FEWEST_SHARE * max_new_tokens * len(contexts):
+        sampling = replace(sampling, ignore_eos=True)
+        generations = candidate.generate(contexts, sampling)
     compiled = candidate.compilations()
     work = candidate.work(contexts, sampling)
     emitted = [item.continuation for item in generations]

@@ -6,6 +6,7 @@ that is set again for every call makes a thousand samples one.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -22,12 +23,15 @@ from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verd
 from pytest_llmopt.statistics.divergence import kl_divergence
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from pytest_llmopt.core.engine import Engine, Generation
+    from pytest_llmopt.core.engine import Engine, Generation, TokenIds
+    from pytest_llmopt.core.logprobs import TopLogprobs
 
 __all__ = ["seeded"]
 
+MOST_PROMPTS = 4
+"""Of those that are asked for at once: so many times as many are used where they are nearly certain."""
 CONTEXT_TOKENS = 32
 """The end of each prompt that is used: what matters here is the sampler, not the content."""
 
@@ -44,15 +48,16 @@ def seeded(
 ) -> Verdict:
     """A verdict on whether the candidate's sampling obeys its seed.
 
-    Samples the prompts three times at temperature 1, twice with one seed and once with another. INCONCLUSIVE where the
-    model is so sure of its text that two seeds may well agree.
+    Samples the prompts three times at temperature 1, twice with one seed and once with another. Where the model is so
+    sure of its text that two seeds may well agree, more follow: other prompts, places in the middle of them, and texts
+    that go on where they would end. INCONCLUSIVE where all of that is nearly certain too.
 
     Args:
         candidate: the side that samples.
         reference: not used; may be None.
-        prompts: texts, token ids or a prompt set; the end of the first `num_prompts` is used.
+        prompts: texts, token ids or a prompt set; the end of the first `num_prompts` is used, and more where needed.
         max_new_tokens: tokens to sample after each prompt.
-        num_prompts: how many prompts to use.
+        num_prompts: how many prompts to use at once.
         false_alarm: the probability that a candidate which obeys its seed fails, for each of the two promises.
         seed: what both seeds are made of.
 
@@ -62,16 +67,39 @@ def seeded(
     if not 0 < false_alarm < 1:
         msg = f"false_alarm={false_alarm} is out of range"
         raise OptionError(msg)
-    chosen = PromptSet.of(prompts).take(num_prompts)
-    names = [prompt.id for prompt in chosen]
-    contexts = [prompt.encode(candidate)[-CONTEXT_TOKENS:] for prompt in chosen]
     own, another = (int(state) for state in np.random.SeedSequence(seed).generate_state(2))
     sampling = SamplingParams(max_new_tokens, temperature=1.0, seed=own)
-    first, again = (candidate.generate(contexts, sampling) for _ in range(2))
-    other = candidate.generate(contexts, replace(sampling, seed=another))
-    repeated = _Repeated.of(list(pairs("the same seed again", names, first, again)), false_alarm)
-    collided = _Collided.of(first, other, false_alarm)
-    return _judge(candidate, len(first), repeated, collided)
+    texts: list[_Seeded] = []
+    collided: _Collided | None = None
+    for names, contexts in _contexts(candidate, PromptSet.of(prompts), num_prompts):
+        # Texts that end at once say nothing of seeds, whatever they are asked after: the others go on in spite of it.
+        ended = any(item.first.finish_reason != "length" for item in texts)
+        asked = replace(sampling, ignore_eos=ended)
+        first, again = (candidate.generate(contexts, asked) for _ in range(2))
+        other = candidate.generate(contexts, replace(asked, seed=another))
+        texts += map(_Seeded, names, first, again, other, itertools.repeat(ended))
+        collided = _Collided.of(texts, candidate.eos_token_ids, false_alarm)
+        if collided.surprise >= collided.limit:
+            break
+    if collided is None:
+        msg = "there is no prompt to sample after: give at least one"
+        raise OptionError(msg)
+    firsts, agains = ([getattr(item, name) for item in texts] for name in ("first", "again"))
+    same = list(pairs("the same seed again", [item.name for item in texts], firsts, agains))
+    return _judge(candidate, len(texts), _Repeated.of(same, false_alarm), collided)
+
+
+def _contexts(
+    candidate: Engine, prompts: PromptSet, num_prompts: int
+) -> Iterator[tuple[Sequence[str], Sequence[TokenIds]]]:
+    """Rounds of names and contexts: the ends of the first prompts; then of others, and places in the middle of all."""
+    given = prompts.take(MOST_PROMPTS * num_prompts)
+    names, encoded = [prompt.id for prompt in given], [prompt.encode(candidate) for prompt in given]
+    for parts, of_whole in ((1, "the end"), (2, "the first half"), (4, "the first quarter")):
+        cut = [ids[: -(-len(ids) // parts)][-CONTEXT_TOKENS:] for ids in encoded]
+        labels = names if parts == 1 else [f"{name}, {of_whole}" for name in names]
+        for start in range(0, len(cut), num_prompts):
+            yield labels[start : start + num_prompts], cut[start : start + num_prompts]
 
 
 def _judge(candidate: Engine, count: int, repeated: _Repeated, collided: _Collided) -> Verdict:
@@ -97,6 +125,20 @@ def _judge(candidate: Engine, count: int, repeated: _Repeated, collided: _Collid
         lines.append("the model is nearly certain of this text: ask for more prompts or more tokens (max_new_tokens)")
     looked_at = {"prompts": count, "sampled tokens": collided.tokens}
     return Verdict("seeded", metrics, evidence, tuple(lines), looked_at)
+
+
+@dataclass(frozen=True, eq=False)
+class _Seeded:
+    """One context sampled three times."""
+
+    name: str
+    first: Generation
+    again: Generation
+    """By the same seed."""
+    other: Generation
+    """By another."""
+    endless: bool
+    """Whether it was asked to go on where it would end."""
 
 
 @dataclass(frozen=True)
@@ -157,16 +199,35 @@ class _Collided:
     limit: float
 
     @classmethod
-    def of(cls, first: Sequence[Generation], other: Sequence[Generation], false_alarm: float) -> _Collided:
+    def of(cls, texts: Sequence[_Seeded], ends: frozenset[int], false_alarm: float) -> _Collided:
         """Bet half of the wealth at every prompt that its text comes again.
 
         Given the first text, of probability p by the log-probabilities that it was drawn by, the second is the same
         with probability p if it is drawn afresh. So 1 / p where it is the same and 0 where not has the mean 1, and the
         product over prompts of 1/2 + half of that exceeds 1 / false_alarm with probability `false_alarm` at most
-        (Markov).
+        (Markov), however many prompts there are before one stops.
+
+        Args:
+            texts: what was sampled.
+            ends: the tokens that end a text.
+            false_alarm: of the limit.
         """
-        surprises = np.array([-float(item.logprobs.token_logprobs.astype(np.float64).sum()) for item in first])
-        same = np.array([one.token_ids == two.token_ids for one, two in zip(first, other, strict=True)])
+        surprises = np.array([_surprise(item.first.logprobs, ends if item.endless else frozenset()) for item in texts])
+        same = np.array([item.first.token_ids == item.other.token_ids for item in texts])
         bets = np.where(same, np.logaddexp(surprises, 0.0), 0.0) - math.log(2)
-        tokens = sum(len(item.logprobs) for item in first)
+        tokens = sum(len(item.first.logprobs) for item in texts)
         return cls(int(same.sum()), float(bets.sum()), tokens, float(surprises.sum()), -math.log(false_alarm))
+
+
+def _surprise(logprobs: TopLogprobs, banned: frozenset[int]) -> float:
+    """How improbable the tokens were, in nats; at least that where some tokens could not be drawn.
+
+    What is left without the banned tokens is the mass of the other known ones, or more, so that no token was more
+    probable than by the known ones alone.
+    """
+    own = logprobs.token_logprobs.astype(np.float64)
+    if banned:
+        drawable = ~np.isin(logprobs.top_ids, sorted(banned))
+        known = np.where(drawable, logprobs.top_logprobs.astype(np.float64), -np.inf)
+        own = np.minimum(own - np.logaddexp.reduce(known, axis=1), 0.0)
+    return -float(own.sum())

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_llmopt.statistics.acceptance_evidence import excess_acceptance
+from pytest_llmopt.statistics.dropped_ties import dropped_ties
 from pytest_llmopt.statistics.warping import IncompleteEvidenceError, warp
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from pytest_llmopt.core.engine import SamplingParams
     from pytest_llmopt.core.logprobs import BoolArray, FloatArray, TopLogprobs
@@ -46,7 +47,10 @@ class EdgeEvidence:
 
 
 def edge_evidence(
-    targets: Sequence[WarpedLogprobs], acted_on: Sequence[TopLogprobs], sampling: SamplingParams
+    targets: Sequence[WarpedLogprobs],
+    acted_on: Sequence[TopLogprobs],
+    sampling: SamplingParams,
+    given: Sequence[Hashable] | None = None,
 ) -> EdgeEvidence:
     """Evidence that ties at the edge of top-k, top-p or min-p are not drawn with their own probability, in nats.
 
@@ -54,8 +58,10 @@ def edge_evidence(
     log-probabilities that the sampler acted on can: given them there is one law. So which tokens are tied is taken from
     the reference, how probable all of them are together from the sampler, and the number drawn is bet on: above and
     below its expectation, on the half of them with the higher ids, which is what a sort that keeps no more than k drops
-    or favors, and on tied tokens outside the sampler's own support. Each bet is a supermartingale, see
-    `excess_acceptance`, and so is their mean: its log ever exceeds -log(alpha) with probability alpha at most.
+    or favors, and on tied tokens outside the sampler's own support. Which of equal tokens a filter drops that keeps no
+    more than k is the same whenever it is asked after the same text, so that is bet on as well, see `dropped_ties`.
+    Each bet is a supermartingale, see `excess_acceptance`, and so is their mean: its log ever exceeds -log(alpha) with
+    probability alpha at most.
 
     Takes the sampler's word for its log-probabilities; that they are the reference's up to rounding is for another test
     to say.
@@ -64,6 +70,7 @@ def edge_evidence(
         targets: the reference's warped log-probabilities with the margin that makes tokens `boundary`, by prompt.
         acted_on: what the sampler reports of the same positions, before warping.
         sampling: what it was asked for.
+        given: what stands for the text before each prompt's tokens; equal for equal texts. None where all differ.
     """
     rows = [_Ties.of(target, own, sampling) for target, own in zip(targets, acted_on, strict=True)]
     tied = np.concatenate([item.here for item in rows])
@@ -76,9 +83,11 @@ def edge_evidence(
         excess_acceptance(1 - late_share, ~late),
         excess_acceptance(slip, outside),
     ]
+    texts = range(len(rows)) if given is None else given
+    paths = [np.concatenate([[0.0], bet])[np.cumsum(tied)] for bet in bets]
+    paths.append(dropped_ties(targets, acted_on, sampling, texts))
     with np.errstate(invalid="ignore"):  # NaN is carried along
-        won = np.logaddexp.reduce(bets, axis=0) - np.log(len(bets))
-    path = np.concatenate([[0.0], won])[np.cumsum(tied)]
+        path = np.logaddexp.reduce(paths, axis=0) - np.log(len(paths))
     return EdgeEvidence(path, int(tied.sum()), int(drawn.sum()), float(share.sum()), int(outside.sum()))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from pytest_llmopt.core.errors import EmptySampleError, PositionMismatchError
 from pytest_llmopt.statistics.divergence import require_same_positions
+from pytest_llmopt.statistics.sampling_numbers import NUMBER_STATISTICS
 from pytest_llmopt.statistics.sampling_statistics import DRAFT_STATISTICS, TARGET_STATISTICS, Outcomes
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def sampling_evidence(
     drafts: Sequence[TopLogprobs] | None = None,
     *,
     strata: Mapping[str, Sequence[BoolArray]] | None = None,
+    beside: Sequence[int | None] | None = None,
     false_alarm: float = 1e-4,
     floor_kl: float = 0.0,
 ) -> SamplingEvidence:
@@ -89,6 +91,8 @@ def sampling_evidence(
         strata: per name, which tokens of each prompt belong to it, such as those at one place of the draft block or
             after a rejection. Must be known before the token is drawn. All tokens together are always one; it gets half
             of the mixture, the others equal shares of the rest.
+        beside: per prompt, the place in `targets` of an earlier one that was drawn in the same call, such as the row
+            above it; None where there is none. Rows of a batch are as independent as any two texts.
         false_alarm: probability of an alarm, ever, under lossless sampling.
         floor_kl: mean KL divergence per token, after warping, between these targets and those the candidate acted on,
             that rounding alone explains; see `floor_allowance`.
@@ -96,19 +100,20 @@ def sampling_evidence(
     Raises:
         EmptySampleError: there is no token.
         PositionMismatchError: a draft scored other tokens than its target, or a stratum covers other tokens.
+        ValueError: a prompt is drawn beside itself or a later one.
     """
     tokens = sum(len(target.logprobs) for target in targets)
     if tokens == 0:
         msg = f"no tokens to test in {len(targets)} prompts"
         raise EmptySampleError(msg)
-    outcomes = _outcomes(targets, drafts)
+    outcomes = _outcomes(targets, drafts, beside)
     masks: dict[str, BoolArray] = {ALL: np.ones(tokens, bool)}
     for name, parts in (strata or {}).items():
         masks[name] = np.concatenate([np.asarray(part, bool) for part in parts])
         if len(masks[name]) != tokens:
             msg = f"stratum {name!r} covers {len(masks[name])} tokens, not the {tokens} drawn"
             raise PositionMismatchError(msg)
-    statistics = {**TARGET_STATISTICS, **(DRAFT_STATISTICS if drafts is not None else {})}
+    statistics = {**TARGET_STATISTICS, **NUMBER_STATISTICS, **(DRAFT_STATISTICS if drafts is not None else {})}
 
     wealth = {name: np.empty((len(statistics), tokens)) for name in masks}
     for row, statistic in enumerate(statistics.values()):
@@ -160,12 +165,20 @@ class _Bets:
     """Variance of that factor under the target: `[thetas, tokens]`."""
 
 
-def _outcomes(targets: Sequence[WarpedLogprobs], drafts: Sequence[TopLogprobs] | None) -> list[Outcomes]:
+def _outcomes(
+    targets: Sequence[WarpedLogprobs], drafts: Sequence[TopLogprobs] | None, beside: Sequence[int | None] | None
+) -> list[Outcomes]:
+    places = [None] * len(targets) if beside is None else beside
+    for place, other in enumerate(places):
+        if other is not None and not 0 <= other < place:
+            msg = f"prompt {place} cannot be drawn beside prompt {other}: only one before it is known"
+            raise ValueError(msg)
+    neighbors = [None if place is None else targets[place] for place in places]
     if drafts is None:
-        return [Outcomes.of(target) for target in targets]
+        return [Outcomes.of(target, None, other) for target, other in zip(targets, neighbors, strict=True)]
     for target, draft in zip(targets, drafts, strict=True):
         require_same_positions(target.logprobs, draft)
-    return [Outcomes.of(target, draft) for target, draft in zip(targets, drafts, strict=True)]
+    return [Outcomes.of(*each) for each in zip(targets, drafts, neighbors, strict=True)]
 
 
 def _bets(outcomes: Outcomes, statistic: Callable[[Outcomes], FloatArray]) -> _Bets:

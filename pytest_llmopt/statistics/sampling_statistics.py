@@ -55,9 +55,15 @@ class Outcomes:
     """Where a token outside the support was drawn: `[tokens]`."""
     uncertain: BoolArray
     """Where a token was drawn that rounding may have let in: `[tokens]`."""
+    target: WarpedLogprobs
+    """What they are the outcomes of."""
+    beside: WarpedLogprobs | None
+    """Of a text that was drawn in the same call before this one counts, where there is one."""
 
     @classmethod
-    def of(cls, target: WarpedLogprobs, draft: TopLogprobs | None = None) -> Outcomes:
+    def of(
+        cls, target: WarpedLogprobs, draft: TopLogprobs | None = None, beside: WarpedLogprobs | None = None
+    ) -> Outcomes:
         """The outcomes of one prompt's tokens."""
         logprobs = target.logprobs
         certain = np.where(target.boundary, -np.inf, logprobs.top_logprobs.astype(np.float64))
@@ -79,7 +85,7 @@ class Outcomes:
             wide = replace(draft, vocab_size=max(draft.vocab_size, logprobs.vocab_size))
             log_q = _draft_log_q(wide, ids) - certainty
         seen = _drawn_before(logprobs.token_ids, ids)
-        return cls(log_p, log_q, seen, rest_log_p, drawn, target.violations, uncertain)
+        return cls(log_p, log_q, seen, rest_log_p, drawn, target.violations, uncertain, target, beside)
 
     def rank_pit(self) -> FloatArray:
         """Probability of the more probable outcomes plus half its own, scaled to [-1, 1]: `[tokens, outcomes]`."""
@@ -119,6 +125,20 @@ def drawn_before(outcomes: Outcomes) -> FloatArray:
     return outcomes.drawn_before.astype(np.float64)
 
 
+def last_kept(outcomes: Outcomes) -> FloatArray:
+    """Whether it is the last token that a filter keeps: sees a filter that keeps one fewer.
+
+    What such a filter leaves out lies inside the support and is rarely much of the mass, so that it is counted twice:
+    bets go up to where never drawing it is worth what it can be. Nothing is said where no filter cuts.
+    """
+    possible = outcomes.log_p > -np.inf
+    known, positions = possible[:, :-1], np.arange(len(possible))
+    cut = ~known.all(axis=1) & ~possible[:, -1] & (known.sum(axis=1) > 1)
+    values = np.zeros_like(outcomes.log_p)
+    values[positions, known.shape[1] - 1 - known[:, ::-1].argmax(axis=1)] = 2.0 * cut
+    return values
+
+
 def draft_ratio(outcomes: Outcomes) -> FloatArray:
     """Log q - log p, clamped: at theta 1 the likelihood ratio to the draft; sees drafts accepted too often."""
     return np.clip(_log_ratio(outcomes), -LOG_RATIO_CLAMP, LOG_RATIO_CLAMP)
@@ -143,6 +163,7 @@ TARGET_STATISTICS: Mapping[str, Callable[[Outcomes], FloatArray]] = {
     "rank_pit": rank_pit,
     "pit_lag1": pit_lag1,
     "drawn_before": drawn_before,
+    "last_kept": last_kept,
 }
 """Those that need the target only."""
 
