@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import chain, cycle, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pytest_llmopt.checks._places import Place
+from pytest_llmopt.checks._texts import FIRST_END, running_text
 from pytest_llmopt.core.engine import Continuation, SamplingParams
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.prompts import PromptSet
@@ -128,7 +128,15 @@ def _ends_alike(relation: Relation, subject: Subject, reference: Engine, error: 
     return False
 
 
-def subject_of(candidate: Engine, prompts: object, *, num_prompts: int, max_new_tokens: int, asked: bool) -> Subject:
+def subject_of(
+    candidate: Engine,
+    prompts: object,
+    *,
+    num_prompts: int,
+    max_new_tokens: int,
+    asked: bool,
+    reference: Engine | None = None,
+) -> Subject:
     """An engine with a few prompts that it has decoded once: its very first call where nothing else has used it.
 
     Raises:
@@ -143,14 +151,15 @@ def subject_of(candidate: Engine, prompts: object, *, num_prompts: int, max_new_
     everything = PromptSet.of(prompts)
     chosen = everything.take(num_prompts)
     contexts = [prompt.encode(engine)[-min(CONTEXT_TOKENS, room) :] for prompt in chosen]
-    text = _text(engine, everything)
+    text = running_text(everything.take(TEXT_TOKENS), engine, TEXT_TOKENS)
     sampling = SamplingParams(max_new_tokens=max_new_tokens, ignore_eos=True)
-    decoded = _whole(engine, engine.generate(contexts, sampling), text[:max_new_tokens])
+    decoded = _whole(engine, engine.generate(contexts, sampling), text[FIRST_END + 1 :][:max_new_tokens])
     cases = tuple(
         Case(prompt.id, item.continuation, item.logprobs) for prompt, item in zip(chosen, decoded, strict=True)
     )
     context = getattr(candidate, "context", None)
-    return Subject(engine, cases, text, engine.inspect(), getattr(context, "reopen", None), asked)
+    against: Engine | None = getattr(reference, "engine", reference)
+    return Subject(engine, cases, text, engine.inspect(), getattr(context, "reopen", None), asked, against)
 
 
 def _whole(engine: Engine, decoded: Sequence[Generation], text: TokenIds) -> list[Generation]:
@@ -165,12 +174,6 @@ def _whole(engine: Engine, decoded: Sequence[Generation], text: TokenIds) -> lis
         for place, item in zip(short, forced, strict=True):
             items[place] = item
     return items
-
-
-def _text(engine: Engine, prompts: PromptSet) -> TokenIds:
-    """The prompts as one running text, as often as it takes; ends of turns in it are part of it."""
-    several = chain.from_iterable(prompt.encode(engine) for prompt in prompts.take(TEXT_TOKENS))
-    return tuple(islice(cycle(islice(several, TEXT_TOKENS)), TEXT_TOKENS))
 
 
 def timed(candidate: Any) -> AbstractContextManager[None]:

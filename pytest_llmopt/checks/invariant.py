@@ -64,7 +64,12 @@ def invariant(
     limits = limits or shape_limits(candidate)
     with timed(candidate):
         subject = subject_of(
-            candidate, prompts, num_prompts=num_prompts, max_new_tokens=max_new_tokens, asked=relations is not None
+            candidate,
+            prompts,
+            num_prompts=num_prompts,
+            max_new_tokens=max_new_tokens,
+            asked=relations is not None,
+            reference=reference,
         )
         outcomes = [run(name, relation, subject, reference) for name, relation in chosen.items()]
         missing = lost(candidate, reference)

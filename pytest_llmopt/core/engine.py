@@ -316,6 +316,24 @@ class Processes(Protocol):
 
 
 @runtime_checkable
+class HasEntryPoints(Protocol):
+    """An engine whose model can be called in several ways that should all give the same."""
+
+    @property
+    def entry_points(self) -> tuple[str, ...]:
+        """What such a call is given or asked for beside the text, in words."""
+        ...
+
+    def score_through(self, entry: str, continuation: Continuation) -> TopLogprobs:
+        """What `score` gives of one continuation, by such a call.
+
+        Raises:
+            RequestError: the model does not answer it; carries its own words.
+        """
+        ...
+
+
+@runtime_checkable
 class Varies(Protocol):
     """An engine that can compute the same function by other arithmetic, in place: what then differs is rounding."""
 

@@ -82,6 +82,8 @@ class Subject:
     """Load a variant anew; who calls it closes the engine."""
     asked: bool = False
     """Whether the user named the relation, and so accepts what it costs."""
+    reference: Engine | None = None
+    """Asked only whether the library itself means another function by some call; None where there is none."""
 
     def again(self, change: str, engine: Engine | None = None, seed: int = 0) -> list[Pair]:
         """The cases decoded once more, on this engine or another, against their first evidence.
@@ -120,15 +122,18 @@ class Subject:
             raise NotApplicableError(self.inspection.lacks[ability])
 
     def require_own_scales(self) -> None:
-        """Refuse an engine whose activations share a scale by design: a token depends on what it is processed with.
+        """Refuse an engine that rounds what it processes together by one scale by design: a token depends on the rest.
 
         Raises:
-            NotApplicableError: one of its optimizations says so, by its weight format.
+            NotApplicableError: one of its optimizations says so, by its weight format or by `depends_on_batch`.
         """
         for item in self.engine.variant.optimizations:
             form = item.options.weight_format if isinstance(item.options, HasWeightFormat) else None
             if form is not None and form.depends_on_batch:
                 msg = f"{item.short_name} rounds the activations of a batch by one scale, so company matters by design"
+                raise NotApplicableError(msg)
+            if getattr(item.options, "depends_on_batch", False):
+                msg = f"{item.short_name} rounds all that it stores together by one scale, so company matters by design"
                 raise NotApplicableError(msg)
 
 

@@ -12,6 +12,7 @@ from pytest_llmopt.engines._transformers import (
     abilities,
     arguments,
     changes,
+    entries,
     footprint,
     generation,
     inspection,
@@ -138,6 +139,16 @@ class TransformersEngine:
         """Teacher-forced log-probabilities, batched by length, in the order given."""
         with self._running():
             return self._scorer.score(continuations, DEFAULT_TOP_K)
+
+    @property
+    def entry_points(self) -> tuple[str, ...]:
+        """The ways in which its forward can be called beside the plain one."""
+        return entries.entries_of(self._loaded.model)
+
+    def score_through(self, entry: str, continuation: Continuation) -> TopLogprobs:
+        """Teacher-forced log-probabilities by such a call."""
+        with self._running():
+            return entries.score(self._loaded, continuation, entry, DEFAULT_TOP_K)
 
     def force(
         self,

@@ -87,6 +87,16 @@ class QuantizedCache(Optimization):
         return self.nbits or (8 if self.backend == "fp8" else 4)
 
     @property
+    def activations(self) -> str:
+        """What keys and values are rounded to."""
+        return "fp8" if self.backend == "fp8" else f"int{self.bits}"
+
+    @property
+    def depends_on_batch(self) -> bool:
+        """Whether what is written together shares a scale: the rows of a batch, and the tokens of a pass."""
+        return self.backend == "fp8"
+
+    @property
     def requirements(self) -> tuple[Requirement, ...]:
         """The backend, and what it compiles with."""
         return NEEDS[self.backend]
