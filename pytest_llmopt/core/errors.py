@@ -56,7 +56,7 @@ class UnsoundReferenceError(LlmoptError):
 
 
 class StaleCacheWarning(UserWarning):
-    """A file of the cache that does not hold what it should; names the file. What it held is made again."""
+    """A file or folder of the cache that does not hold what it should; names it. What it held is made again."""
 
 
 class EmptySampleError(LlmoptError):

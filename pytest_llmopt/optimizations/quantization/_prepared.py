@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.core.errors import ModelError
+from pytest_llmopt.core.errors import ModelError, StaleCacheWarning
 from pytest_llmopt.core.files import write_json
 
 if TYPE_CHECKING:
@@ -24,16 +24,12 @@ PATIENCE = 3600
 """Seconds to wait for another process that makes the same folder."""
 
 
-class StaleFolderWarning(UserWarning):
-    """A folder that was kept is not what was written into it, and so is made again."""
-
-
 def prepared(cache: Path, label: str, key: Mapping[str, object], make: Callable[[Path], None]) -> Path:
     """The folder for a key; made by the first who asks, in a place of its own, and renamed when it is whole.
 
     One that is there is read in full and compared with the contents that were written: once in each process, while its
     files keep their sizes and times. What was edited, truncated, put there by somebody else, or made by a version that
-    wrote no contents down, is made again, with a `StaleFolderWarning` that names the file.
+    wrote no contents down, is made again, with a `StaleCacheWarning` that names the file.
 
     Args:
         cache: the folder that holds them all.
@@ -52,7 +48,7 @@ def prepared(cache: Path, label: str, key: Mapping[str, object], make: Callable[
     try:
         with FileLock(f"{folder}.lock", timeout=PATIENCE):
             if folder.is_dir() and (wrong := _wrong(folder, json.loads(text))):
-                warnings.warn(f"{folder} is made again: {wrong}", StaleFolderWarning, stacklevel=2)
+                warnings.warn(f"{folder} is made again: {wrong}", StaleCacheWarning, stacklevel=2)
                 shutil.rmtree(folder)
             if not folder.is_dir():
                 _make(folder, json.loads(text), make)

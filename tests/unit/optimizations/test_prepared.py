@@ -11,8 +11,8 @@ import warnings
 
 import pytest
 
-from pytest_llmopt.core.errors import ModelError
-from pytest_llmopt.optimizations.quantization._prepared import MANIFEST, StaleFolderWarning, digest_of_files, prepared
+from pytest_llmopt.core.errors import ModelError, StaleCacheWarning
+from pytest_llmopt.optimizations.quantization._prepared import MANIFEST, digest_of_files, prepared
 
 MAKER = """
 import sys, time
@@ -146,7 +146,7 @@ def old(folder):
 def test_what_is_not_as_it_was_written_is_made_again_with_a_warning_that_names_the_file(cache, change, name):
     folder = prepared(cache, "tiny", {}, write)
     change(folder)
-    with pytest.warns(StaleFolderWarning) as warned:
+    with pytest.warns(StaleCacheWarning) as warned:
         assert prepared(cache, "tiny", {}, write) == folder
     assert len(warned) == 1
     for piece in (str(folder), name):
