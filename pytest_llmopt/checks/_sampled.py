@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_llmopt.checks._draft_blocks import DraftBlocks
-from pytest_llmopt.checks._reference import choices
-from pytest_llmopt.checks._scored import require_finite
+from pytest_llmopt.checks._reference import choices, require_finite_reference
 from pytest_llmopt.core.logprobs import TopLogprobs
 from pytest_llmopt.statistics.acceptance import Acceptance, acceptance_identity, expected_acceptance
 from pytest_llmopt.statistics.acceptance_evidence import excess_acceptance
@@ -160,7 +159,7 @@ class Sample:
         scored = self.reference.score(continuations)
         names = [prompts[place].id for place in order]
         for name, continuation, logprobs in zip(names, continuations, scored, strict=True):
-            require_finite(name, continuation, logprobs)
+            require_finite_reference([name], [continuation], [logprobs])
         laws, acted_on = self._processed(continuations, scored, [item.logprobs for item in generations])
         drafts = [()] * len(names) if self.draft is None else self._readings(self.draft.score(continuations), sampling)
         ends, first = self.candidate.eos_token_ids, len(self.drawn)

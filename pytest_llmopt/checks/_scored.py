@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from pytest_llmopt.checks._reference import require_finite_reference
 from pytest_llmopt.core.engine import Continuation
-from pytest_llmopt.core.errors import UnsoundReferenceError
 from pytest_llmopt.core.logprobs import TopLogprobs
 from pytest_llmopt.core.verdict import Estimate
 from pytest_llmopt.statistics.agreement import top1_agreement, top1_lead
@@ -90,7 +90,7 @@ def score(
     everything = texts + decoded
     theirs = reference.score([item for _, _, item in everything])
     for (name, _, continuation), logprobs in zip(everything, theirs, strict=True):
-        require_finite(name, continuation, logprobs)
+        require_finite_reference([name], [continuation], [logprobs])
     own = [*candidate.score([item for _, _, item in texts]), *(item.logprobs for item in generations)]
     found = [Scored.of(*item, sides) for item, sides in zip(everything, zip(theirs, own, strict=True), strict=True)]
     rates = [
@@ -103,23 +103,6 @@ def score(
     return found[: len(texts)] + [
         replace(item, decoded=True, tokens_per_s=rate) for item, rate in zip(sampled, rates, strict=True)
     ]
-
-
-def require_finite(prompt_id: str, continuation: Continuation, reference: TopLogprobs) -> None:
-    """Refuse a reference that has no distribution at some position: nothing can be judged by it.
-
-    Raises:
-        UnsoundReferenceError: names the prompt and the position.
-    """
-    broken = ~reference.is_finite
-    if broken.any():
-        index = int(np.argmax(broken))
-        msg = (
-            f"the reference's log-probabilities are not finite at {int(broken.sum())} of {len(reference)} positions of "
-            f"prompt {prompt_id}, first at position {len(continuation.prompt_ids) + index}: nothing can be judged by "
-            "it. Look at its weights and its dtype (16 bits overflow), or leave that prompt out"
-        )
-        raise UnsoundReferenceError(msg)
 
 
 def by_text(scored: Sequence[Scored], values: Callable[[Scored], Value]) -> list[Value]:
