@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -139,6 +140,7 @@ def main() -> None:
     parser.add_argument("types", nargs="*", metavar="TYPE", help="all by default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--sample", type=int, default=0, help="so many types, chosen by the seed; all by default")
     parser.add_argument("--device", default="cpu", help="results of another one are printed, not written here")
     parser.add_argument("--one", metavar="TYPE", help="judge this one here and print the result as JSON")
     arguments = parser.parse_args()
@@ -150,7 +152,9 @@ def main() -> None:
     from sweep_report import markdown
 
     results = []
-    names = arguments.types or catalogue()
+    names = list(arguments.types or catalogue())
+    if arguments.sample:
+        names = random.Random(arguments.seed).sample(names, min(arguments.sample, len(names)))  # noqa: S311 - no secret
     with ThreadPoolExecutor(arguments.workers) as pool:
         futures = [pool.submit(_in_its_own_process, name, arguments.seed, arguments.device) for name in names]
         for count, future in enumerate(as_completed(futures), 1):
@@ -159,8 +163,8 @@ def main() -> None:
     results.sort(key=lambda item: item["type"])
     if not arguments.types and arguments.device == "cpu":
         HERE.joinpath("results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        HERE.joinpath("RESULTS.md").write_text(markdown(results, arguments.seed), encoding="utf-8")
-    print(markdown(results, arguments.seed))
+        HERE.joinpath("RESULTS.md").write_text(markdown(results, arguments.seed, len(catalogue())), encoding="utf-8")
+    print(markdown(results, arguments.seed, len(catalogue())))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def sight(result: dict[str, Any]) -> str:
     return "clean" if scaled == "FAIL" else "missed"
 
 
-def markdown(results: Sequence[dict[str, Any]], seed: int) -> str:
+def markdown(results: Sequence[dict[str, Any]], seed: int, known: int) -> str:
     """What `RESULTS.md` holds."""
     by_sight = {name: [item for item in results if sight(item) == name] for name in SIGHTS}
     judged = by_sight["clean"] + by_sight["missed"] + by_sight["alarm"]
@@ -36,7 +36,8 @@ def markdown(results: Sequence[dict[str, Any]], seed: int) -> str:
         f"Made by `make architectures`, seed {seed}: tiny random copies of the causal language models of the installed",
         "Transformers, in float32. The control is the same model loaded once more; `x 1.03` has its last layer scaled.",
         "",
-        f"- {len(results)} types, {len(opened)} references with a noise floor, {len(judged)} judged",
+        f"- {len(results)} of {known} types (a sample by the seed where not all)",
+        f"- {len(opened)} references with a noise floor, {len(judged)} judged",
         f"- permuted copies proved benign on {len(proven)}; left out with the reason on {len(opened) - len(proven)}",
         f"- scaled layer caught on {sum(item['scaled']['status'] == 'FAIL' for item in judged)} of {len(judged)}",
         f"- false alarms on the control: {len(by_sight['alarm'])}",
