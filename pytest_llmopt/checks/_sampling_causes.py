@@ -42,6 +42,7 @@ MEANINGS = {
 }
 TELLING = frozenset({"pit_lag1", "drawn_before", "last_kept", *NUMBER_STATISTICS})
 """Statistics that name a cause by themselves, which no law of a single token explains better."""
+EDGES = "tokens that tie at a filter's edge are not drawn as they should be: the filter drops or favors some of them"
 FILTERS: Mapping[str, Any] = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
 CONVINCING = 5.0
 """Nats by which a fault must explain the tokens better than lossless sampling, to be named."""
@@ -69,7 +70,9 @@ def explain(sample: Sample, found: Found, sampling: SamplingParams) -> tuple[str
     if outside:
         causes = _support(sample, sampling) + causes
         gains = np.concatenate([item.target.violations for item in sample.drawn]).astype(np.float64)
-    elif statistic in TELLING:
+    elif found.edges.peak > found.tokens.threshold >= found.tokens.peak:
+        causes = [EDGES]
+    elif statistic in TELLING and found.tokens.by_statistic[statistic] > CONVINCING:
         causes = [MEANINGS[statistic]]
     lines += [f"cause          {cause}" for cause in causes or ["none of the known faults explains the tokens"]]
     lines.append("worst place    " + ("a token outside the support" if outside else "where that cause explains most"))

@@ -32,6 +32,12 @@ __all__ = ["lossless"]
 FIRST_PROMPTS = 4
 """Sampled in the first round; every later round doubles what there is."""
 
+SUSPICIOUS = 1 / 3
+"""Of the alarm's evidence, beyond which the question is open: lossless sampling ends there with a probability of
+`false_alarm ** SUSPICIOUS` at most, 5 % by default."""
+LONGER = 4
+"""How many times `max_tokens` are sampled then."""
+
 LARGEST_REPORTED_KL = 1e-4
 """Mean KL divergence of the logits that a candidate reports, beyond which they are not the ones it should draw from."""
 
@@ -60,7 +66,8 @@ def lossless(
 
     Samples in rounds, each as large as all before it, until the evidence suffices for an alarm or there are
     `max_tokens`. A quarter of the tokens are the first ones after the places of the prompts where temperature and
-    filters make the most difference. Stopping early costs nothing: the false-alarm rate holds for any number of looks.
+    filters make the most difference. Where the evidence is a third of an alarm's by then, up to four times as many
+    follow. Stopping early costs nothing: the false-alarm rate holds for any number of looks.
 
     Args:
         candidate: the side that samples.
@@ -72,7 +79,7 @@ def lossless(
         min_p: the least probability that may be drawn, as a share of the largest; 0 for none.
         max_new_tokens: tokens to sample after each prompt.
         num_prompts: how many different prompts to use.
-        max_tokens: how many tokens are enough to pass.
+        max_tokens: how many tokens are enough to pass where nothing is suspicious.
         false_alarm: the probability that a lossless candidate ever fails.
         floor_kl: mean KL divergence of the warped distributions, in nats per token, that rounding alone explains; None
             takes 0 in float32 and float64 and 2e-4 over the squared temperature (at most 1) in 16 bits.
@@ -123,10 +130,11 @@ def _sampled(sample: Sample, chosen: PromptSet, max_tokens: int, seed: int) -> F
         for texts in short.due(long_tokens, len(sample) - long_tokens):
             sample.add(texts, next(seeds) % 2**32, short.max_new_tokens)
         found = sample.evidence()
-        if found.alarm or len(sample) >= max_tokens or len(sample) == before:  # every prompt emits a token
+        enough = max_tokens if found.peak <= SUSPICIOUS * found.tokens.threshold else LONGER * max_tokens
+        if found.alarm or len(sample) >= enough or len(sample) == before:  # every prompt emits a token
             return found
         per_text = len(sample) / long_texts
-        wanted = max(1, min(long_texts, round((max_tokens - len(sample)) / per_text + 0.5)))
+        wanted = max(1, min(long_texts, round((enough - len(sample)) / per_text + 0.5)))
 
 
 def _refuse(sampling: SamplingParams, num_prompts: int, max_tokens: int, false_alarm: float) -> None:

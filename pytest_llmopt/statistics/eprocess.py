@@ -168,17 +168,19 @@ class _Bets:
 def _outcomes(
     targets: Sequence[WarpedLogprobs], drafts: Sequence[TopLogprobs] | None, beside: Sequence[int | None] | None
 ) -> list[Outcomes]:
-    places = [None] * len(targets) if beside is None else beside
-    for place, other in enumerate(places):
-        if other is not None and not 0 <= other < place:
-            msg = f"prompt {place} cannot be drawn beside prompt {other}: only one before it is known"
+    places: Sequence[int | None] = [None] * len(targets) if beside is None else beside
+    for row, other in enumerate(places):
+        if other is not None and not 0 <= other < row:
+            msg = f"prompt {row} cannot be drawn beside prompt {other}: only one before it is known"
             raise ValueError(msg)
-    neighbors = [None if place is None else targets[place] for place in places]
-    if drafts is None:
-        return [Outcomes.of(target, None, other) for target, other in zip(targets, neighbors, strict=True)]
-    for target, draft in zip(targets, drafts, strict=True):
-        require_same_positions(target.logprobs, draft)
-    return [Outcomes.of(*each) for each in zip(targets, drafts, neighbors, strict=True)]
+    if drafts is not None:
+        for target, draft in zip(targets, drafts, strict=True):
+            require_same_positions(target.logprobs, draft)
+    outcomes: list[Outcomes] = []
+    for row, (target, place) in enumerate(zip(targets, places, strict=True)):
+        neighbor = None if place is None else outcomes[place]
+        outcomes.append(Outcomes.of(target, None if drafts is None else drafts[row], neighbor))
+    return outcomes
 
 
 def _bets(outcomes: Outcomes, statistic: Callable[[Outcomes], FloatArray]) -> _Bets:

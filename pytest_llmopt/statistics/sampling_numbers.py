@@ -9,7 +9,6 @@ way costs power and not validity.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,58 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pytest_llmopt.core.logprobs import FloatArray
+    from pytest_llmopt.statistics.sampling_intervals import Intervals
     from pytest_llmopt.statistics.sampling_statistics import Outcomes
-    from pytest_llmopt.statistics.warping import WarpedLogprobs
 
-ROUNDING = 1e-6
-"""How far the ends of an interval may be off, since both sides round."""
 COARSE_BITS = (8, 11)
 """Those of a random number in bfloat16 and in float16."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Intervals:
-    """The random numbers that give each known token."""
-
-    p: FloatArray
-    """Probabilities of the known tokens: `[tokens, k]`."""
-    low: FloatArray
-    """Where the interval of each begins; it is as long as the token is probable: `[tokens, k]`."""
-    drawn_low: FloatArray
-    """Of the token that was drawn, 0 where it is not known: `[tokens]`."""
-    drawn_high: FloatArray
-    """1 where it is not known, which says nothing: `[tokens]`."""
-
-    @classmethod
-    def of(cls, target: WarpedLogprobs, *, by_id: bool) -> _Intervals:
-        logprobs = target.logprobs
-        p = np.exp(logprobs.top_logprobs.astype(np.float64))
-        if by_id:
-            order = np.argsort(logprobs.top_ids, axis=1)
-            ordered = np.take_along_axis(p, order, axis=1)
-            low = np.empty_like(p)
-            np.put_along_axis(low, order, np.cumsum(ordered, axis=1) - ordered, axis=1)
-        else:
-            low = np.cumsum(p, axis=1) - p
-        here = logprobs.top_ids == logprobs.token_ids[:, None]
-        known, rows, place = here.any(axis=1), np.arange(len(p)), here.argmax(axis=1)
-        known &= p[rows, place] > 0
-        start = low[rows, place]
-        return cls(p, low, np.where(known, start, 0.0), np.where(known, start + p[rows, place], 1.0))
-
-    def within(self, low: FloatArray, high: FloatArray) -> FloatArray:
-        """Probability of each known token if the number lies evenly in an interval: `[tokens, k]`."""
-        start, end = low[:, None] - ROUNDING, high[:, None] + ROUNDING
-        shared = np.minimum(self.low + self.p, end) - np.maximum(self.low, start)
-        return np.maximum(shared, 0.0) / (end - start)
-
-    def on_grid(self, bits: int) -> FloatArray:
-        """Probability of each known token if numbers have so many bits: `[tokens, k]`."""
-        steps = 2**bits
-        return (np.ceil((self.low + self.p) * steps) - np.ceil(self.low * steps)) / steps
-
-
-def _ratio(outcomes: Outcomes, intervals: _Intervals, q: FloatArray) -> FloatArray:
+def _ratio(outcomes: Outcomes, intervals: Intervals, q: FloatArray) -> FloatArray:
     """Log of what a bug makes of the law over the law, clamped; the bucket keeps the tail as it is."""
     tail = (outcomes.target.logprobs.tail_mass if outcomes.target.has_tail else np.zeros(len(q)))[:, None]
     told_apart = slice(None), slice(WIDTH)
@@ -87,7 +42,7 @@ def _ratio(outcomes: Outcomes, intervals: _Intervals, q: FloatArray) -> FloatArr
 
 def _number_before(outcomes: Outcomes, *, by_id: bool) -> FloatArray:
     """The number is that of the token before."""
-    intervals = _Intervals.of(outcomes.target, by_id=by_id)
+    intervals = outcomes.intervals(by_id=by_id)
     low = np.concatenate([[0.0], intervals.drawn_low[:-1]])
     high = np.concatenate([[1.0], intervals.drawn_high[:-1]])
     q = intervals.within(low, high)
@@ -99,7 +54,7 @@ def _number_beside(outcomes: Outcomes, *, by_id: bool) -> FloatArray:
     """The number is that of the text beside at the same step; of nothing where there is none."""
     if outcomes.beside is None:
         return np.zeros_like(outcomes.log_p)
-    intervals, others = (_Intervals.of(side, by_id=by_id) for side in (outcomes.target, outcomes.beside))
+    intervals, others = (side.intervals(by_id=by_id) for side in (outcomes, outcomes.beside))
     shared = min(len(intervals.p), len(others.p))
     q = intervals.p.copy()
     low, high = np.zeros(len(q)), np.ones(len(q))
@@ -132,7 +87,7 @@ def drawn_beside(outcomes: Outcomes) -> FloatArray:
     """Whether the row beside drew it at the same step: sees random numbers per token id that serve a whole batch."""
     values = np.zeros_like(outcomes.log_p)
     if outcomes.beside is not None:
-        there = outcomes.beside.logprobs.token_ids
+        there = outcomes.beside.target.logprobs.token_ids
         shared = min(len(there), len(values))
         ids = outcomes.target.logprobs.top_ids[:shared, : values.shape[1] - 1]
         values[:shared, :-1] = ids == there[:shared, None]
@@ -155,7 +110,7 @@ def coarse_half_number(outcomes: Outcomes) -> FloatArray:
 
 
 def _coarse(outcomes: Outcomes, bits: int, *, by_id: bool) -> FloatArray:
-    intervals = _Intervals.of(outcomes.target, by_id=by_id)
+    intervals = outcomes.intervals(by_id=by_id)
     return _ratio(outcomes, intervals, intervals.on_grid(bits))
 
 

@@ -8,9 +8,12 @@ the test built on it exact, so a poor q or clamp costs power and not validity.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from pytest_llmopt.statistics.sampling_intervals import Intervals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,13 +60,11 @@ class Outcomes:
     """Where a token was drawn that rounding may have let in: `[tokens]`."""
     target: WarpedLogprobs
     """What they are the outcomes of."""
-    beside: WarpedLogprobs | None
-    """Of a text that was drawn in the same call before this one counts, where there is one."""
+    beside: Outcomes | None
+    """Those of a text that was drawn in the same call before this one counts, where there is one."""
 
     @classmethod
-    def of(
-        cls, target: WarpedLogprobs, draft: TopLogprobs | None = None, beside: WarpedLogprobs | None = None
-    ) -> Outcomes:
+    def of(cls, target: WarpedLogprobs, draft: TopLogprobs | None = None, beside: Outcomes | None = None) -> Outcomes:
         """The outcomes of one prompt's tokens."""
         logprobs = target.logprobs
         certain = np.where(target.boundary, -np.inf, logprobs.top_logprobs.astype(np.float64))
@@ -86,6 +87,16 @@ class Outcomes:
             log_q = _draft_log_q(wide, ids) - certainty
         seen = _drawn_before(logprobs.token_ids, ids)
         return cls(log_p, log_q, seen, rest_log_p, drawn, target.violations, uncertain, target, beside)
+
+    @cached_property
+    def _by_order(self) -> dict[bool, Intervals]:
+        return {}
+
+    def intervals(self, *, by_id: bool) -> Intervals:
+        """The random numbers that give each known token, tokens in the order of their ids or of their rank."""
+        if by_id not in self._by_order:
+            self._by_order[by_id] = Intervals.of(self.target, by_id=by_id)
+        return self._by_order[by_id]
 
     def rank_pit(self) -> FloatArray:
         """Probability of the more probable outcomes plus half its own, scaled to [-1, 1]: `[tokens, outcomes]`."""
