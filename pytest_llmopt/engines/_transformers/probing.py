@@ -20,6 +20,12 @@ ROWS = 1024
 """Rows of the identity in one forward pass."""
 
 
+def _layer(model: Any, projection: str) -> Any:
+    """A layer by its name; the one below an adapter, which is none of the layer's weights."""
+    module = model.get_submodule(projection)
+    return getattr(module, "base_layer", module)
+
+
 def shape_of(model: Any, projection: str) -> tuple[int, int]:
     """Outputs and inputs of a layer, or of an expert.
 
@@ -29,7 +35,7 @@ def shape_of(model: Any, projection: str) -> tuple[int, int]:
     found = experts.find(model, projection)
     if found is not None:
         return (found.shape[0], found.shape[1])
-    module = model.get_submodule(projection)
+    module = _layer(model, projection)
     shape = matrix_of(module)
     if shape is None:
         msg = f"{projection} is a {type(module).__name__}, which states no outputs and inputs"
@@ -46,7 +52,7 @@ def stored(model: Any, projection: str, outputs: IntArray) -> StoredMap | None:
         weight, bias = found, None
     else:
         try:
-            module = model.get_submodule(projection)
+            module = _layer(model, projection)
         except AttributeError:
             return None
         own: Any = getattr(module, "weight", None)
@@ -65,7 +71,7 @@ def order_of(model: Any, projection: str) -> IntArray | None:
     """The inputs sorted by the number of their group, where the layer keeps them (`g_idx` of GPTQ)."""
     if experts.find(model, projection) is not None:
         return None
-    numbers = getattr(model.get_submodule(projection), "g_idx", None)
+    numbers = getattr(_layer(model, projection), "g_idx", None)
     if numbers is None or numbers.numel() != shape_of(model, projection)[1]:
         return None
     return np.argsort(numbers.detach().cpu().numpy(), kind="stable")
@@ -101,7 +107,7 @@ def _forward(model: Any, projection: str, inputs: Any, outputs: IntArray | None)
     import torch
 
     found = experts.find(model, projection)
-    module: Any = model.get_submodule(projection) if found is None else functools.partial(_times, found)
+    module: Any = _layer(model, projection) if found is None else functools.partial(_times, found)
     device = (
         found.device
         if found is not None
