@@ -27,7 +27,7 @@ class Step:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-FILTERED_TOKENS = 512
+FILTERED_TOKENS = 448
 """Of the settings with a filter: a wrong filter shows in its support, long before it shows in the mass."""
 
 DRAWN = (

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 SHARE = 0.25
 """Of all tokens that are sampled at such places."""
-READ_TOKENS = 96
-"""The end of each prompt that is looked through."""
+READ_TOKENS = 32
+"""The end of each prompt that is looked through: contexts are read twice for a short text, so they are short too."""
 LEAST_CONTEXT = 8
 PER_PROMPT = 2
 AFTER_FILTER, AFTER_TEMPERATURE = 2, 8

@@ -240,6 +240,38 @@ RULES: dict[str, Callable[[float, Any], Any]] = {
 }
 
 
+@dataclass(frozen=True)
+class Raised:
+    """One token's logit is far above all others at every position: by default the end's."""
+
+    promise: ClassVar[Promise] = Promise.EQUIVALENT
+    requirements: ClassVar[tuple[Any, ...]] = ()
+    conflicts: ClassVar[dict[str, str]] = {}
+
+    token: int | None = None
+
+    def for_transformers(self, plan: Any) -> None:
+        """Change what the head gives."""
+        plan.after_load.append(self._raise)
+
+    def _raise(self, model: Any) -> None:
+        token = model.config.eos_token_id if self.token is None else self.token
+
+        def raised(_head: Any, _args: Any, logits: Any) -> Any:
+            logits = logits.clone()
+            logits[..., token] += 60
+            return logits
+
+        model.get_output_embeddings().register_forward_hook(raised)
+
+
+@dataclass(frozen=True)
+class Certain(Raised):
+    """Always the same token, which ends nothing."""
+
+    token: int | None = 7
+
+
 def pytest_llmopt_optimizations(config: Any) -> dict[str, Any]:
-    """Register it, as a user would."""
-    return {"planted.verification": Verification}
+    """Register them, as a user would."""
+    return {"planted.verification": Verification, "planted.ending": Raised, "planted.certain": Certain}

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pytest_llmopt.checks.seeded import _Collided, _Repeated
+from pytest_llmopt.checks.seeded import _Collided, _Repeated, _Seeded
 from pytest_llmopt.core.engine import Continuation, DecodeStep, Generation, Timing
 from pytest_llmopt.core.logprobs import TopLogprobs
 from pytest_llmopt.core.relation import Pair
@@ -61,9 +61,16 @@ def test_what_obeys_its_seed_passes(verdicts, model, dtype):
 
 
 def test_a_text_that_is_nearly_certain_decides_nothing(verdicts):
-    (record,) = verdicts("tiny-llama", {"plain": ""}, max_new_tokens=1, num_prompts=1).values()
+    sure = "llmopt.optimization('planted.certain')"
+    (record,) = verdicts("tiny-llama", {"sure": sure}, max_new_tokens=1, num_prompts=1).values()
     assert record["status"] == "INCONCLUSIVE"
     assert "ask for more prompts or more tokens" in record["reason"]
+
+
+def test_texts_that_end_at_once_go_on_until_there_is_enough_surprise(verdicts):
+    ends = "llmopt.optimization('planted.ending')"
+    found = verdicts("tiny-qwen", {"sound": ends, "constant": f"{ends}, planted('constant_seed')"})
+    assert {name: record["status"] for name, record in found.items()} == {"sound": "PASS", "constant": "FAIL"}
 
 
 def generation(tokens, logprob):
@@ -74,7 +81,8 @@ def generation(tokens, logprob):
 
 def test_the_evidence_of_a_collision_is_what_two_fresh_draws_would_pay_for_it():
     first, other = [generation([0, 1], -3.0), generation([1], -2.0)], [generation([0, 1], -3.0), generation([0], -2.0)]
-    found = _Collided.of(first, other, 1e-6)
+    texts = [_Seeded("", one, one, two, endless=False) for one, two in zip(first, other, strict=True)]
+    found = _Collided.of(texts, frozenset(), 1e-6)
     assert (found.texts, found.surprise) == (1, 8.0)
     assert found.log_evidence == pytest.approx(np.log((1 + np.exp(6)) / 2) + np.log(1 / 2))
 

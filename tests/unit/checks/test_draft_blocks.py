@@ -38,4 +38,5 @@ def test_a_proposal_at_the_last_token_asked_for_has_no_known_fate():
 def test_plain_decoding_has_no_proposals():
     found = blocks([0, 1], [(1,), (1,)])
     assert not found.proposed.any()
-    assert not any(stratum.any() for stratum in found.strata.values())
+    assert {name for name, stratum in found.strata.items() if stratum.any()} == {"first target pass"}
+    assert found.first_pass.tolist() == [True, False]

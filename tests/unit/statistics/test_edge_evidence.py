@@ -99,6 +99,24 @@ def test_where_nothing_is_tied_nothing_is_bet():
     assert found.log_wealth.tolist() == [0.0] * 50
 
 
+@pytest.mark.parametrize("dropped", [0, 1])
+def test_one_of_two_tokens_that_tie_never_comes_after_the_same_text(dropped):
+    sampling, rng = SamplingParams(temperature=1.0, top_k=2), np.random.default_rng(0)
+    log_p = log_softmax(np.array([[1.0, 1.0, 1.5, -1.0]]))
+    right = law(log_p, sampling)
+    wrong = np.where(np.arange(4) == dropped, 0, right)
+    peaks = []
+    for p in (right, wrong / wrong.sum()):
+        tokens = rng.choice(4, size=60, p=p[0])
+        once = [TopLogprobs.from_logprobs(tokens[[place]], log_p) for place in range(60)]
+        own = [warp(item, sampling, tie_margin=MARGIN) for item in once]
+        peaks.append([edge_evidence(own, once, sampling, given).peak for given in ([0] * 60, None)])
+    (fair, fair_apart), (found, apart) = peaks
+    assert max(fair, fair_apart) < math.log(20)
+    assert found > math.log(1e4)
+    assert found > apart
+
+
 def test_nan_in_what_the_sampler_reports_is_no_pass():
     log_p = log_softmax(logits_of(0, tokens=50))
     target = warp(TopLogprobs.from_logprobs(log_p.argmax(axis=1), log_p), FILTERS["top_k"], tie_margin=MARGIN)

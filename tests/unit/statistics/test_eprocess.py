@@ -13,11 +13,12 @@ from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.errors import EmptySampleError, PositionMismatchError
 from pytest_llmopt.core.logprobs import TopLogprobs
 from pytest_llmopt.statistics.eprocess import ALL, _bets, floor_allowance, sampling_evidence
+from pytest_llmopt.statistics.sampling_numbers import NUMBER_STATISTICS
 from pytest_llmopt.statistics.sampling_statistics import DRAFT_STATISTICS, TARGET_STATISTICS, Outcomes
 from pytest_llmopt.statistics.warping import warp
 
 PLAIN = SamplingParams(temperature=1)
-STATISTICS = {**TARGET_STATISTICS, **DRAFT_STATISTICS}
+STATISTICS = {**TARGET_STATISTICS, **NUMBER_STATISTICS, **DRAFT_STATISTICS}
 
 
 def evidence_of(draws, **options):
@@ -40,11 +41,12 @@ def drawn_from(rng, log_p, k=None, sampling=PLAIN, **options):
 def test_no_bet_is_favorable_against_the_target(seed, statistic, draft_k, sampling):
     there, log_p, log_q = pair(seed, tokens=6, vocab_size=9, noise=1.0)
     draft = TopLogprobs.from_logprobs(there, log_q, draft_k)
+    beside = Outcomes.of(warp(TopLogprobs.from_logprobs(there[::-1], log_q), sampling, tie_margin=0.3))
     mean = 0.0
     for token in range(9):  # at the last position, whatever was drawn before it
         there[-1] = token
         target = warp(TopLogprobs.from_logprobs(there, log_p), sampling, tie_margin=0.3)
-        bets = _bets(Outcomes.of(target, draft), STATISTICS[statistic])
+        bets = _bets(Outcomes.of(target, draft, beside), STATISTICS[statistic])
         probability = math.exp(target.logprobs.token_logprobs[-1])
         mean = mean + (probability * np.exp(bets.gains[:, -1]) if probability else 0)
     assert mean == pytest.approx(np.ones(12))
@@ -101,7 +103,7 @@ def test_without_a_draft_the_target_alone_is_tested():
     draws = Speculation(seed=1).draws(500, 0, "argmax_draft")
     evidence = sampling_evidence([draws.target])
     assert evidence.alarm
-    assert set(evidence.by_statistic) == set(TARGET_STATISTICS)
+    assert set(evidence.by_statistic) == {*TARGET_STATISTICS, *NUMBER_STATISTICS}
 
 
 def test_a_bug_at_one_place_of_the_block_shows_in_its_stratum():
