@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from quantizer import ActivationQuantizer
@@ -12,6 +12,8 @@ from pytest_llmopt.core.optimization import AccuracyLimits
 if TYPE_CHECKING:
     from quantizer import W4Linear
     from torch import Tensor
+
+    from pytest_llmopt.core.weight_format import WeightFormat
 
 __all__ = ["A8PerTensorDynamic"]
 
@@ -32,9 +34,10 @@ class A8PerTensorDynamic(ActivationQuantizer):
         return AccuracyLimits(0.05, 0.88, 1.05, "SmoothQuant, arXiv:2211.10438, table 4: per-tensor, a few percent")
 
     @property
-    def weight_format(self) -> None:
-        """None: it has no word for a scale that the batch decides."""
-        return None
+    def weight_format(self) -> WeightFormat | None:
+        """All tokens of a batch share a scale, so what a token gets depends on its company, and says so."""
+        own = super().weight_format
+        return None if own is None else replace(own, activation_scales="tensor")
 
     def activation_scale(self, layer: W4Linear, hidden: Tensor) -> Tensor:  # noqa: ARG002
         """One, of all that is there."""

@@ -83,8 +83,8 @@ class Nf4AcrossRows(WeightQuantizer):
 
     @property
     def weight_format(self) -> WeightFormat:
-        """The code book, and blocks of 64."""
-        return WeightFormat(4, "nf4", group_size=BLOCK)
+        """The code book, and blocks of 64 that go on in the next row."""
+        return WeightFormat(4, "nf4", group_size=BLOCK, flattened=True)
 
     def change(self, model: Any) -> None:
         """Replace the layers."""

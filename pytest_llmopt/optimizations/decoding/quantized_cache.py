@@ -93,8 +93,9 @@ class QuantizedCache(Optimization):
 
     @property
     def depends_on_batch(self) -> bool:
-        """Whether what is written together shares a scale: the rows of a batch, and the tokens of a pass."""
-        return self.backend == "fp8"
+        """Whether what is written together shares scales by design."""
+        # fp8 has one scale for all of it; along axis 0, the default, hqq takes a group from all over the tensor.
+        return self.backend == "fp8" or (self.backend == "hqq" and 0 in {self.axis_key or 0, self.axis_value or 0})
 
     @property
     def requirements(self) -> tuple[Requirement, ...]:
