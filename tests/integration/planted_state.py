@@ -219,6 +219,23 @@ class SavedWrong(Planted):
 
 
 @dataclass(frozen=True)
+class FirstLogits(Planted):
+    """Asked for the logits of the last few tokens, the head gives those of the first few."""
+
+    def change(self, model):
+        own = model.forward
+
+        def forward(*args, logits_to_keep=0, **kwargs):
+            if not isinstance(logits_to_keep, int) or logits_to_keep < 2:
+                return own(*args, logits_to_keep=logits_to_keep, **kwargs)
+            output = own(*args, **kwargs)
+            output.logits = output.logits[:, :logits_to_keep]
+            return output
+
+        model.forward = forward
+
+
+@dataclass(frozen=True)
 class NanCache(Planted):
     """Unused places of a static cache hold what was in memory: here NaN; zero times NaN is NaN (KV10)."""
 
@@ -416,6 +433,7 @@ def pytest_llmopt_optimizations(config):
         "planted.lost_late": LostLate,
         "planted.ends_at_once": EndsAtOnce,
         "planted.saved_wrong": SavedWrong,
+        "planted.first_logits": FirstLogits,
         "planted.nan_cache": NanCache,
         "planted.other_order": OtherOrder,
         "quantization.silently_unquantized": SilentlyUnquantized,

@@ -18,6 +18,7 @@ DEFECTS = {
     "prefill_chunk": ("wrong_mask", "top_left", "a prefill in pieces of 32"),
     "edited_prompt": ("stale_prefix", "", "after a prompt with another token at 63"),
     "decoded_prefix": ("lost_late", "", "a text of 272 tokens decoded from its token 8 on instead of prefilled"),
+    "entry_points": ("first_logits", "", "a forward with logits of the last tokens only"),
     "later_token": ("wrong_mask", "none", "token 46 of 48 changed"),
     "load_twice": ("random_bias", "", "loaded a second time"),
     "save_reload": ("saved_wrong", "", "loaded from what was saved"),
