@@ -92,9 +92,9 @@ def test_how_many_of_the_prompts_were_used_is_told(reference):
 def test_a_reference_that_is_not_finite_is_named_as_such(reference, prompts):
     broken = opened()
     broken._loaded.model.model.layers[0].mlp.down_proj.weight.data[0, 0] = float("nan")
-    with pytest.raises(UnsoundReferenceError, match=r"the reference itself is not finite: .* at position \d+ of prompt "):
+    with pytest.raises(UnsoundReferenceError, match=r"reference itself is not finite: .* at position \d+ of prompt "):
         accurate(reference, broken, prompts, **LIMITS, **FEW)
-    with pytest.raises(UnsoundReferenceError, match=r"the reference itself is not finite: .* at position \d+ of prompt "):
+    with pytest.raises(UnsoundReferenceError, match=r"reference itself is not finite: .* at position \d+ of prompt "):
         lossless(reference, broken, prompts, max_tokens=16)
 
 
