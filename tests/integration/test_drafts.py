@@ -56,6 +56,6 @@ def test_a_sound_draft_of_texts_that_end_at_once_is_not_blamed(prompts):
         engine._loaded.model.generation_config.eos_token_id = sorted(first)
         engine._loaded = dataclasses.replace(engine._loaded, eos_token_ids=frozenset(first))
     found = optimized(candidate, reference, few)
-    assert found.metrics["assisted.accepted_tokens"].status is Status.INCONCLUSIVE
+    assert found.metrics["assisted.accepted_tokens"].status is Status.PASS, "drafting goes on behind the ends"
+    assert found.metrics["assisted.accepted_tokens"].estimate.point > 1
     assert Status.FAIL not in {metric.status for metric in found.metrics.values()}
-    assert any("too little was drafted" in line for line in found.diagnosis)
