@@ -209,7 +209,8 @@ def test_an_error_of_a_mutant_and_what_was_not_judged_count_for_nobody():
 
 def test_first_verdicts_belong_to_entries_and_are_never_replaced(tmp_path, monkeypatch):
     content = json.loads(first_sight.FILE.read_text())
-    assert set(content) <= set(ENTRIES)
+    # Its verdict stays, though it was withdrawn: it accepts less, which `optimized` is there to see.
+    assert set(content) - set(ENTRIES) == {"benign.bn_own_sample_matched"}
     assert all(verdict is None or {"commit", "caught", "seconds"} == set(verdict) for verdict in content.values())
     monkeypatch.setattr(first_sight, "FILE", tmp_path / "first_sight.json")
     known = {name: {"commit": "c0", "caught": None, "seconds": 1.0} for name in ENTRIES}
