@@ -63,7 +63,11 @@ def merged(
     """
     theirs = {name: value for name, value in theirs.items() if not (forced and name in ENDS)}
     lists = {name: [*(theirs.get(name) or ()), *ours.get(name, ())] for name in LISTS}
-    return {**ours, **theirs, **request} | {name: value or None for name, value in lists.items()}
+    together = {**ours, **theirs, **request} | {name: value or None for name, value in lists.items()}
+    if together.get("min_new_tokens"):
+        # A request may be for less than what the optimizations set as the least for any.
+        together["min_new_tokens"] = min(together["min_new_tokens"], together["max_new_tokens"])
+    return together
 
 
 def of_request(sampling: SamplingParams, eos_token_ids: frozenset[int]) -> dict[str, Any]:
