@@ -37,7 +37,7 @@ PROMPTS = 24
 
 @dataclass(frozen=True)
 class Scaled:
-    """Every matrix of the last layer times a factor."""
+    """Everything that the last layer of the decoder holds times a factor, norms included: some undo it otherwise."""
 
     promise: ClassVar[Promise] = Promise.EQUIVALENT
     requirements: ClassVar[tuple[Any, ...]] = ()
@@ -50,15 +50,15 @@ class Scaled:
         plan.after_load.append(self.change)
 
     def change(self, model: Any) -> None:
-        """The layers are the longest list of modules of one kind."""
+        """The layers are the largest list of modules of the decoder, which is not that of pictures or of sounds."""
         import torch
 
-        lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList) and len(module) > 1]
+        decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
+        lists = [module for module in decoder.modules() if isinstance(module, torch.nn.ModuleList) and len(module) > 1]
         layers = max(lists, key=lambda layer: sum(part.numel() for part in layer.parameters()))
         with torch.no_grad():
             for part in layers[len(layers) - 1].parameters():
-                if part.dim() > 1:
-                    part.mul_(self.factor)
+                part.mul_(self.factor)
 
 
 def judge(model_type: str, seed: int, device: str) -> dict[str, Any]:
