@@ -77,6 +77,8 @@ def _values(tensor: Any) -> object:
 
     if tensor.device.type == "meta":
         return (tuple(tensor.shape), str(tensor.dtype))
+    # Weights that were only widened are the same weights; a load gives them in the width that was asked for.
+    tensor = tensor.float() if tensor.dtype == torch.float64 else tensor
     flat = tensor.detach().reshape(-1)
     if flat.numel() == 0:
         return (tuple(tensor.shape), str(tensor.dtype))
