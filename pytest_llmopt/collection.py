@@ -9,7 +9,8 @@ from pytest_llmopt.core.requirements import Requirement, require
 from pytest_llmopt.fixtures import skip_or_fail
 from pytest_llmopt.markers import Comparison, Marks, compare, gpu_requirement
 from pytest_llmopt.names import PREFIX, is_ours, model_of
-from pytest_llmopt.session import COMPARISON, REQUIREMENTS, Session
+from pytest_llmopt.outcomes import COMPARISON
+from pytest_llmopt.session import REQUIREMENTS, Session
 
 BY_MODEL = ("benchmark", "draft", "flash_attention_2", "flash_attention_3", "flex_attention", "memory", "sdpa")
 """Requirements that turn up only when a model is loaded or a check runs."""
