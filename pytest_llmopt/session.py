@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -120,8 +121,9 @@ class Session:
         self.loader.close()
         self.scores = Scores()
         for file in Path(self.settings.get("cache")).glob("noise-floor/*.json"):
-            if file.stat().st_mtime >= since:
-                file.unlink()
+            with contextlib.suppress(OSError):  # another run may have been there first
+                if file.stat().st_mtime >= since:
+                    file.unlink()
 
     def figures(self, variant: Variant) -> Figures:
         """What the options of a variant amount to, and what it took to quantize and load so far."""

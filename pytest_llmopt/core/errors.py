@@ -72,7 +72,7 @@ class LlmoptWarning(UserWarning):
 
 
 class StaleCacheWarning(LlmoptWarning):
-    """A file or folder of the cache that does not hold what it should; names it. What it held is made again."""
+    """A file or folder of the cache that does not hold, or cannot take, what it should; names it. It is made again."""
 
 
 class EmptySampleError(LlmoptError):
