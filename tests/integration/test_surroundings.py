@@ -59,7 +59,9 @@ def test_a_full_disk_under_the_cache_is_a_warning(project, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=False, capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk],  # noqa: S607
+        check=False,
+        capture_output=True,
     )
     if mounted.returncode:
         pytest.skip("a small disk cannot be mounted here, which takes root")
@@ -68,7 +70,7 @@ def test_a_full_disk_under_the_cache_is_a_warning(project, tmp_path):
         project.makepyfile(TEST)
         assert "No space left on device" in passed(start(project, "--llmopt-cache", str(disk / "cache")))
     finally:
-        subprocess.run(["umount", disk], check=True)
+        subprocess.run(["umount", disk], check=True)  # noqa: S607
 
 
 @pytest.mark.slow
