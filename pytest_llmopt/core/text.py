@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 import reprlib
 
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters but tab and newline, what turns the direction of writing, line separators, lone surrogates."""
+PLAIN_BELOW = 10**9
+"""A larger number is written with an exponent."""
 PLAIN = str.maketrans({"·": "|", "…": "...", "‖": "||", "▸": ">", "→": "->"})
 """What this package itself writes outside of ASCII, for a terminal that has nothing else."""
 
@@ -31,6 +34,11 @@ def encodable(text: str, encoding: str | None) -> str:
         plain = text.translate(PLAIN)
         return plain.encode("ascii", "backslashreplace").decode("ascii")
     return text
+
+
+def brief(value: float, digits: str) -> str:
+    """A number in a format such as `.4f` or `.1%`; with an exponent where that would take a line of digits."""
+    return f"{value:.3g}" if abs(value) >= PLAIN_BELOW or not math.isfinite(value) else f"{value:{digits}}"
 
 
 def shortened(value: object, characters: int = 60) -> str:

@@ -6,16 +6,13 @@ import math
 from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.requirements import format_bytes
-from pytest_llmopt.core.text import printable
+from pytest_llmopt.core.text import brief, printable
 from pytest_llmopt.core.verdict import Metric, Status, Tolerance, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_llmopt.core.variant import Variant
-
-PLAIN_BELOW = 10**9
-"""A larger number is written with an exponent."""
 
 
 def explain(verdict: Verdict, candidate: Variant, reference: Variant) -> str:
@@ -81,7 +78,7 @@ def show(value: float, unit: str = "") -> str:
         return "NaN"
     if unit == "bytes":
         return format_bytes(value)
-    if unit == "share" and abs(value) < PLAIN_BELOW:
-        return f"{value:.2%}"
-    text = f"{value:,.0f}" if float(value).is_integer() and abs(value) < PLAIN_BELOW else f"{value:.3g}"
+    if unit == "share":
+        return brief(value, ".2%")
+    text = brief(value, ",.0f" if float(value).is_integer() else ".3g")
     return f"{text} {unit}".rstrip()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.requirements import format_bytes
+from pytest_llmopt.core.text import brief, printable
 from pytest_llmopt.core.verdict import Status
 from pytest_llmopt.reporting.names import short_models
 
@@ -52,7 +52,7 @@ def render_methods(records: Sequence[Record], environment: Mapping[str, object])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [_line(row, widths) for row in cells]
     lines.insert(1, "|" + "|".join(_rule(place, width) for place, width in enumerate(widths)) + "|")
-    return "\n".join([_heading(environment), "", *lines, "", NOTE, *_skips(rows, records)]) + "\n"
+    return printable("\n".join([_heading(environment), "", *lines, "", NOTE, *_skips(rows, records)])) + "\n"
 
 
 def _verdicts_on(row: Record, records: Sequence[Record]) -> list[Record]:
@@ -98,7 +98,7 @@ def _verdict(_row: Record, others: Sequence[Record]) -> str:
 
 
 def _number(digits: str) -> Callable[[float], str]:
-    return lambda value: f"{value:{digits}}" if math.isfinite(value) else str(value)
+    return lambda value: brief(value, digits)
 
 
 COLUMNS: dict[str, Callable[[Record, Sequence[Record]], str]] = {

@@ -6,6 +6,8 @@ import itertools
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from pytest_llmopt.core.text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -19,7 +21,7 @@ def short_models(models: Iterable[str]) -> dict[str, str]:
         counts = Counter(short.values())
         double = [name for name in names if counts[short[name]] > 1 and _last(name, parts) != short[name]]
         if not double:
-            return short
+            return {name: printable(value) for name, value in short.items()}
         short |= {name: _last(name, parts) for name in double}
         parts += 1
 
@@ -36,4 +38,4 @@ def _last(model: str, parts: int) -> str:
     if not model.startswith(("/", ".", "~")):
         return model
     pieces = [piece for piece in model.split("/") if piece]
-    return "/".join(pieces[-parts:]) if len(pieces) > parts else model.rstrip("/") or model
+    return "/".join(pieces[-parts:]) if len(pieces) >= parts else model.rstrip("/") or model
