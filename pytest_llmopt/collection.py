@@ -98,14 +98,15 @@ def group(item: pytest.Item) -> str:
 def arrange(config: pytest.Config, items: list[pytest.Item]) -> list[pytest.Item]:
     """The collected tests, those of a model and its variants together; warns of markers that do nothing.
 
-    This comes before every other plugin that orders or selects tests, so each of them has a later word.
+    This comes before every other plugin that orders or selects tests, so each of them has a later word. What
+    pytest-randomly shuffles is a module's tests as long as they stand together, so they are left together for it.
     """
     by_name = any("::" in str(argument) for argument in config.args)
     if not by_name and not config.getoption("lf", default=False):
         for node, names in _idle(items).items():
             message = f"no test of {node.nodeid} asks for a side, so its {', '.join(names)} does nothing: {ASK}"
             _warn(node, message)
-    return grouped(items)
+    return items if config.getoption("randomly_reorganize", default=False) else grouped(items)
 
 
 def _description(item: pytest.Item) -> Description:

@@ -82,12 +82,12 @@ def _check(name: str, started: Path) -> None:
         pytest.UsageError: says why, and what to write instead.
     """
     path, zoo = absolute(name, started), zoo_names()
-    if path.is_dir():
+    if name and path.is_dir():
         if not any((path / config).is_file() for config in CONFIGS):
             msg = f"{name!r} is a folder without {' or '.join(CONFIGS)}, so it is no model; {RUN_PYTEST}"
             raise pytest.UsageError(msg)
         return
-    if path.exists() or "::" in name or name.endswith(".py"):
+    if (name and path.exists()) or "::" in name or name.endswith(".py"):
         msg = f"{name!r} is no model; {RUN_PYTEST}"
         raise pytest.UsageError(msg)
     if name in zoo or HUB_ID.fullmatch(name):

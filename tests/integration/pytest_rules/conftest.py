@@ -30,7 +30,7 @@ def pytest_llmopt_optimizations(config):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session):
-    from pytest_llmopt.session import COMPARISON, REQUIREMENTS
+    from pytest_llmopt.collection import COMPARISON, REQUIREMENTS
     for item in session.items:
         comparison = item.stash.get(COMPARISON, None)
         if comparison is not None:
