@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,11 +21,13 @@ from pytest_llmopt.fixtures import skip_or_fail
 from pytest_llmopt.generation import check_parameters, empty_parameters
 from pytest_llmopt.marker_levels import Level, is_mark, levels
 from pytest_llmopt.markers import Comparison, Marks, compare, gpu_requirement, key_of
-from pytest_llmopt.names import ASK, MODEL, NO_MODEL, PREFIX, is_ours, model_of
+from pytest_llmopt.names import ASK, MODEL, NO_MODEL, PREFIX, REFUSED, is_ours, model_of
 from pytest_llmopt.session import COMPARISON, REQUIREMENTS, Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from _pytest._io import TerminalWriter
 
     from pytest_llmopt.core.requirements import Requirement
 
@@ -47,6 +50,26 @@ class Description:
     error: str = ""
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """An error of collection as pytest prints it: the short summary has the name of the test already."""
+
+    nodeid: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.nodeid}: {self.reason}" if self.nodeid else self.reason
+
+    @property
+    def reprcrash(self) -> SimpleNamespace:
+        """What the short summary shows."""
+        return SimpleNamespace(message=self.reason)
+
+    def toterminal(self, writer: TerminalWriter) -> None:
+        """Print it where errors are listed."""
+        writer.line(str(self))
+
+
 DESCRIPTION = pytest.StashKey[Description]()
 
 
@@ -65,8 +88,7 @@ def describe(session: pytest.Session) -> None:
         found = _description(item)
         if found.error:
             wrong.add(item)
-            # The reason comes first, for the short summary; the name makes it one that pytest-xdist has not seen yet.
-            _report(config, _nodeid(item), f"{found.error}\n  in {_nodeid(item)}")
+            _report(config, _nodeid(item), found.error)
             continue
         item.stash[REQUIREMENTS] = found.requirements
         if found.comparison is not None:
@@ -186,9 +208,11 @@ def _nodeid(item: pytest.Item) -> str:
     return item.nodeid if mark is None or not mark.args else item.nodeid.removesuffix(f"@{mark.args[0]}")
 
 
-def _report(config: pytest.Config, nodeid: str, message: str) -> None:
+def _report(config: pytest.Config, nodeid: str, reason: str) -> None:
     """Tell pytest of an error of collection; pytest-xdist carries it to its controller, which says it once."""
-    report = pytest.CollectReport(nodeid=nodeid, outcome="failed", longrepr=message, result=[])
+    text = str(Refusal(nodeid, reason))
+    report = pytest.CollectReport(nodeid=nodeid, outcome="failed", longrepr=text, result=[])
+    report.__dict__[REFUSED] = reason
     config.hook.pytest_collectreport(report=report)
 
 

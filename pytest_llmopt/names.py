@@ -32,6 +32,8 @@ ASK = (
     'or write @pytest.mark.usefixtures("candidate")'
 )
 """How a test asks for a side."""
+REFUSED = "llmopt_refused"
+"""The attribute of a report that carries why a test was refused, also from a worker of pytest-xdist."""
 NO_MODEL = ""
 """In place of a model where none is named: an error of this test, if it is selected."""
 

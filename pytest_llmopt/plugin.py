@@ -6,12 +6,12 @@ needs is imported when the first of them turns up.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from pytest_llmopt.fixtures import candidate, llmopt_model, llmopt_variant, prompts, reference, skip_or_fail
-from pytest_llmopt.names import ASK, MARKERS, MODEL, PREFIX, VARIANT, is_ours, model_of, own_markers
+from pytest_llmopt.names import ASK, MARKERS, MODEL, PREFIX, REFUSED, VARIANT, is_ours, model_of, own_markers
 from pytest_llmopt.options import SESSION, SETTINGS, Settings, add_options
 
 if TYPE_CHECKING:
@@ -76,6 +76,16 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         from pytest_llmopt import collection
 
         item.add_marker(pytest.mark.xdist_group(collection.group(item)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """Give the reason why we refused a test a place in the short summary."""
+    reason = getattr(report, REFUSED, None)
+    if reason is not None:
+        from pytest_llmopt.collection import Refusal
+
+        report.longrepr = cast("Any", Refusal(report.nodeid, reason))
 
 
 @pytest.hookimpl(tryfirst=True)
