@@ -110,7 +110,7 @@ def describe(session: pytest.Session) -> None:
 
 def group(item: pytest.Item) -> str:
     """What the tests of one candidate of one model have in common; the model alone where the markers are wrong."""
-    name, found = str(model_of(item)), _description(item)
+    name, found = str(model_of(item)).rstrip("/").rpartition("/")[2], _description(item)
     if found.comparison is not None:
         name += f"-{found.comparison.candidate.digest}"
     # pytest-xdist reads a group from behind the last @ and the last ] of a test's name.
