@@ -100,41 +100,38 @@ def test_a_conftest_that_orders_tests_has_the_last_word(rules, collect):
     assert collect() == ["a1", "a2", "b1", "b2", "c1", "c2", "d", "other"]
 
 
-def run_with_failure(rules):
-    """A run in which one of four tests fails in its setup, between two skips of another variant."""
+def write_with_failure(rules):
+    """A file whose third test fails until there is a file `healthy`; all others skip before a model is loaded."""
     rules.makepyfile(
         test_many=HEAD
         + """
 import os
-EXOTIC = llmopt.optimization("mine.exotic")
+SMALL, LARGE = llmopt.static_cache(max_cache_len=64), llmopt.static_cache(max_cache_len=128)
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def check(request):
     if "sick" in request.node.name and not os.path.exists("healthy"):
         raise ValueError("sick")
+    pytest.skip("well")
 
-@pytest.mark.usefixtures("check")
-def test_one(): pass
+@SMALL
+def test_one(candidate): pass
 
-@EXOTIC
+@LARGE
 def test_two(candidate): pass
 
-@llmopt.optimization("mine.exotic", 2)
-def test_three(candidate): pass
+@SMALL
+def test_sick(candidate): pass
 
-@EXOTIC
+def test_other(): pass
+
+@LARGE
 def test_four(candidate): pass
-
-@pytest.mark.usefixtures("check")
-def test_sick(): pass
-
-@llmopt.optimization("mine.exotic", 2)
-def test_six(candidate): pass
 """
     )
 
 
-ARRANGED = ["one", "two", "four", "three", "sick", "six"]
+ARRANGED = ["one", "sick", "two", "other", "four"]
 
 
 def ran(result):
@@ -143,30 +140,21 @@ def ran(result):
     return [re.sub(r"\[.*", "", line.split()[0].rpartition("::")[2]).removeprefix("test_") for line in lines]
 
 
-def test_stepwise_goes_on_where_it_stopped(rules):
-    run_with_failure(rules)
-    first = rules.runpytest_inprocess("--sw", "-v")
-    assert ran(first) == ARRANGED[:5]
-    again = rules.runpytest_inprocess("--sw", "-v")
-    assert ran(again) == ["sick"]
+def test_stepwise_goes_on_where_it_stopped_and_leaves_out_nothing(rules):
+    write_with_failure(rules)
+    assert ran(rules.runpytest_inprocess("--sw", "-v")) == ARRANGED[:2]
+    assert ran(rules.runpytest_inprocess("--sw", "-v")) == ["sick"]
     rules.path.joinpath("healthy").touch()
     last = rules.runpytest_inprocess("--sw", "-v")
-    assert ran(last) == ["sick", "six"]
-    last.assert_outcomes(passed=1, skipped=1, deselected=4)
+    assert ran(last) == ARRANGED[1:]
+    last.assert_outcomes(skipped=4, deselected=1)
 
 
 def test_failed_first_and_last_failed_and_new_first(rules):
-    run_with_failure(rules)
+    write_with_failure(rules)
     rules.makepyfile(test_new="def test_new(): pass")
     assert ran(rules.runpytest_inprocess("-v", "test_many.py")) == ARRANGED
-    assert ran(rules.runpytest_inprocess("--ff", "-v", "test_many.py")) == [
-        "sick",
-        "one",
-        "two",
-        "four",
-        "three",
-        "six",
-    ]
+    assert ran(rules.runpytest_inprocess("--ff", "-v", "test_many.py")) == ["sick", "one", "two", "other", "four"]
     assert ran(rules.runpytest_inprocess("--lf", "-v")) == ["sick"]
     result = rules.runpytest_inprocess("--nf", "--collect-only", "-q")
     assert order_of(result)[0] == "new"
