@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
 
 import pytest
 
+from pytest_llmopt.names import ASK
 from pytest_llmopt.options import SETTINGS
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ Role: TypeAlias = Literal["candidate", "reference"]
 @pytest.fixture
 def llmopt_model(request: pytest.FixtureRequest) -> str:
     """The model under test: filled in by the plugin from `--llmopt-model` or the `model` marker."""
+    if not hasattr(request, "param"):
+        reason = "request.getfixturevalue comes too late for a side, whose model is chosen at collection"
+        pytest.fail(f"{request.node.nodeid}: {reason}: {ASK}", pytrace=False)
     return str(request.param)
 
 

@@ -83,9 +83,8 @@ class Keeper:
         """Count the tests of ours, also those that are deselected."""
         self._collected += is_ours(item)
 
-    @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Note what is going to be run."""
+        """Note what is going to be run; a worker does so before pytest-xdist tells the controller of it."""
         if not self._collected:
             return
         from pytest_llmopt.outcomes import Entry

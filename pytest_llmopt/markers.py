@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CONFIGURED = f"{QUANTIZATION}.configured"
 """The quantizer that reads what it is from a checkpoint or a config."""
+FOLDERS = ("adapter", "checkpoint", "draft")
+"""Options of optimizations that may name a folder."""
 MODEL = "{model}"
 """Stands for the model under test in a name: the checkpoint, adapter or draft beside it."""
 ORDER = (QUANTIZATION, "kernels", "decoding")
@@ -73,10 +75,14 @@ class Marks:
         """The marker of that name that is closest to the test."""
         return next(iter(self.by_name.get(name, ())), None)
 
-    def first_argument(self, name: str) -> str | None:
-        """The first positional argument of the closest marker of that name."""
-        mark = self.closest(name)
-        return None if mark is None else str(_argument(mark))
+
+def key_of(mark: pytest.Mark) -> tuple[str, str]:
+    """What two markers share of which only the closer one counts: the kind, or the optimization however it is named."""
+    name = mark.name.removeprefix(PREFIX)
+    if name == "optimization" and mark.args:
+        family, _, short = str(mark.args[0]).partition(".")
+        return "applies", "quantized" if family == QUANTIZATION else short
+    return "says" if name in MARKERS and name != "quantized" else "applies", name
 
 
 def marker_names(optimizations: Registry) -> dict[str, str]:
@@ -91,11 +97,11 @@ def compare(marks: Marks, model: str, settings: Settings, optimizations: Registr
     Raises:
         LlmoptError: a marker is wrong, or its optimizations cannot be combined.
     """
-    engine = str(settings.get("engine", marks.first_argument("engine")))
+    engine = str(settings.get("engine", _engine(marks)))
     plain = Variant(model, (), settings.get("dtype"), settings.get("device"), engine)
-    candidate = dataclasses.replace(plain, optimizations=_applied(marks.optimizations, model, optimizations))
+    candidate = dataclasses.replace(plain, optimizations=_applied(marks.optimizations, model, settings, optimizations))
     against = marks.closest("against")
-    reference = plain if against is None else _reference(against, plain, optimizations)
+    reference = plain if against is None else _reference(against, plain, settings, optimizations)
     for variant in (candidate, reference):
         if variant.engine not in engines.names():
             kind = "engine"
@@ -108,6 +114,18 @@ def compare(marks: Marks, model: str, settings: Settings, optimizations: Registr
         (*gpu_requirement(marks), *candidate.requirements, *reference.requirements),
         None if budget is None else build(Budget, "budget", budget.args, budget.kwargs),
     )
+
+
+def _engine(marks: Marks) -> str | None:
+    mark = marks.closest("engine")
+    if mark is None:
+        return None
+    name = _argument(mark)
+    if len(mark.args) > 1 or mark.kwargs or not isinstance(name, str):
+        got = ", ".join([*map(repr, mark.args), *(f"{key}={value!r}" for key, value in mark.kwargs.items())])
+        msg = f"engine takes one name, such as engine('transformers'); got {got}"
+        raise OptionError(msg)
+    return name
 
 
 def gpu_requirement(marks: Marks) -> tuple[Requirement, ...]:
@@ -149,7 +167,7 @@ def _capability(value: object) -> tuple[int, int]:
     raise OptionError(msg)
 
 
-def _reference(mark: pytest.Mark, plain: Variant, optimizations: Registry) -> Variant:
+def _reference(mark: pytest.Mark, plain: Variant, settings: Settings, optimizations: Registry) -> Variant:
     known = ("model", "dtype", "device", "engine")
     wrong = [key for key in mark.kwargs if key not in known]
     if wrong:
@@ -161,19 +179,29 @@ def _reference(mark: pytest.Mark, plain: Variant, optimizations: Registry) -> Va
             msg = f"against takes optimizations such as llmopt.attention('eager'), got {argument!r}"
             raise OptionError(msg)
         inner.append(argument.mark)
-    model = str(mark.kwargs.get("model", plain.model))
-    return dataclasses.replace(plain, optimizations=_applied(inner, model, optimizations), **mark.kwargs)
+    model = settings.found(str(mark.kwargs.get("model", plain.model)))
+    changed = {**mark.kwargs, "model": model}
+    return dataclasses.replace(plain, optimizations=_applied(inner, model, settings, optimizations), **changed)
 
 
-def _applied(marks: Iterable[pytest.Mark], model: str, optimizations: Registry) -> tuple[Applied, ...]:
+def _applied(
+    marks: Iterable[pytest.Mark], model: str, settings: Settings, optimizations: Registry
+) -> tuple[Applied, ...]:
     """The optimizations of some markers, quantizers first: a model is quantized before it is compiled."""
     applied = []
     for mark in marks:
         name, given, named = _name_and_arguments(mark, optimizations)
         args = tuple(_of_model(value, model) for value in given)
         options = {key: _of_model(value, model) for key, value in named.items()}
-        applied.append(Applied(name, build(optimizations.load(name), name, args, options)))
+        applied.append(Applied(name, _placed(build(optimizations.load(name), name, args, options), settings)))
     return tuple(sorted(applied, key=lambda item: (ORDER.index(item.family) if item.family in ORDER else 1, item.name)))
+
+
+def _placed(built: Any, settings: Settings) -> Any:
+    """An optimization whose folders are absolute, so that they do not hang on where a test changes to."""
+    told = {item.name: getattr(built, item.name) for item in options_of(built) if item.name in FOLDERS}
+    found = {name: settings.found(value) for name, value in told.items() if isinstance(value, str) and value}
+    return dataclasses.replace(built, **found) if found != {name: told[name] for name in found} else built
 
 
 def _of_model(value: Any, model: str) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from pytest_llmopt.core.errors import LlmoptError, RequirementMissingError, VerdictError
 from pytest_llmopt.core.record import Record
 from pytest_llmopt.core.verdict import Status
-from pytest_llmopt.names import model_of
+from pytest_llmopt.names import model_of, nodeid_of
 from pytest_llmopt.options import SETTINGS
 from pytest_llmopt.reporting.failure import describe
 
@@ -46,8 +46,7 @@ class Entry:
     @classmethod
     def of(cls, item: pytest.Item) -> Entry:
         """That of a test that asks for a side."""
-        group = item.get_closest_marker("xdist_group")
-        nodeid = item.nodeid if group is None or not group.args else item.nodeid.removesuffix(f"@{group.args[0]}")
+        nodeid = nodeid_of(item)
         seed = int(item.config.stash[SETTINGS].get("seed"))
         comparison = item.stash.get(COMPARISON, None)
         if comparison is None:

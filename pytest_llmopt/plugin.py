@@ -6,13 +6,13 @@ needs is imported when the first of them turns up.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from pytest_llmopt.fixtures import candidate, llmopt_model, llmopt_variant, prompts, reference, skip_or_fail
 from pytest_llmopt.keeper import CARRIED, Keeper
-from pytest_llmopt.names import MARKERS, PREFIX, is_ours, model_of, own_markers
+from pytest_llmopt.names import ASK, MARKERS, MODEL, PREFIX, REFUSED, VARIANT, is_ours, model_of, own_markers
 from pytest_llmopt.options import SETTINGS, Settings, add_options
 from pytest_llmopt.timeout import Clock
 
@@ -43,26 +43,32 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{PREFIX}{usage}")
     for name, full_name in own_markers().items():
         config.addinivalue_line("markers", f"{PREFIX}{name}(**options): apply {full_name} to the candidate")
+    config.pluginmanager.register(_Arranger(), "llmopt-arranger")
     keeper = Keeper(config)
     config.pluginmanager.register(keeper, KEEPER)
     if config.stash[SETTINGS].get("timeout"):
         config.pluginmanager.register(Clock(config.stash[SETTINGS].get("timeout"), keeper.give_up), "llmopt-clock")
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, object, object]:
     """Run every test that asks for a side once per model."""
-    if "llmopt_model" not in metafunc.fixturenames:
-        return
-    mark = metafunc.definition.get_closest_marker(f"{PREFIX}model")
-    models = metafunc.config.stash[SETTINGS].models(() if mark is None else tuple(map(str, mark.args)))
-    if not models:
-        msg = (
-            f"{metafunc.definition.nodeid}: no model to test: give --llmopt-model FOLDER_OR_ID "
-            "(`--llmopt-model zoo` for the models that ship with the package), or @llmopt.model(...)"
-        )
-        raise pytest.UsageError(msg)
-    ids = [model.rstrip("/").rpartition("/")[2] for model in models]
-    metafunc.parametrize("llmopt_model", models, ids=ids, indirect=True)
+    ours = MODEL in metafunc.fixturenames
+    if not ours and VARIANT not in metafunc.fixturenames:
+        parametrized = [mark.args[:1] for mark in metafunc.definition.iter_markers("parametrize")]
+        if (VARIANT,) in parametrized:
+            # pytest would name a fixture that nobody has written.
+            pytest.fail(f"{metafunc.definition.nodeid}: llmopt.variants on a test without a side: {ASK}", pytrace=False)
+    if not ours:
+        return (yield)
+    from pytest_llmopt.generation import apply_model_parameters, choose_models, models_are_given
+
+    if models_are_given(metafunc):
+        return (yield)
+    choose_models(metafunc)
+    result = yield
+    apply_model_parameters(metafunc)
+    return result
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -74,18 +80,27 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.xdist_group(collection.group(item)))
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Turn the markers of every selected test into variants, and bring tests of the same variants together.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """Give the reason why we refused a test a place in the short summary."""
+    reason = getattr(report, REFUSED, None)
+    if reason is not None:
+        from pytest_llmopt.collection import Refusal
+
+        report.longrepr = cast("Any", Refusal(report.nodeid, reason))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Turn the markers of every selected test into variants, once all plugins have selected and ordered.
 
     Raises:
-        pytest.UsageError: markers are wrong; names every test that has such markers.
+        pytest.UsageError: `--llmopt-require` has a name that nothing answers to.
     """
-    if any(map(is_ours, items)):
+    if any(map(is_ours, session.items)):
         from pytest_llmopt import collection
 
-        collection.describe(config, items)
-        items[:] = collection.grouped(items)
+        collection.describe(session)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -132,3 +147,22 @@ def pytest_runtest_makereport(
         # pytest-xdist carries attributes of plain JSON values to the controller.
         report.__dict__[CARRIED] = [record.to_json() for record in records_of(item, call, report)]
     return report
+
+
+class _Arranger:
+    """Brings tests of the same variants together, before any other plugin orders or selects tests.
+
+    Registered after the others, it is the outermost of those that ask to be first: pytest-randomly, pytest-order,
+    `--ff`, `--nf`, `--sw` and a conftest see our order and have the last word.
+    """
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> Generator[None, object, object]:
+        """Arrange the tests as they were collected."""
+        if any(map(is_ours, items)):
+            from pytest_llmopt import collection
+
+            items[:] = collection.arrange(config, items)
+        return (yield)
