@@ -298,6 +298,16 @@ def test_a_floor_that_is_whole_is_read_back_without_a_word(engine, prompts, kept
     assert Benign(tmp_path).floor(engine, prompts) == kept[1]
 
 
+def test_a_floor_of_other_kernels_is_left_alone_and_another_is_measured(
+    engine, prompts, kept, file, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "of another processor")
+    before = file.read_bytes()
+    Benign(tmp_path).floor(engine, prompts)
+    assert len(list(file.parent.glob("*.json"))) == 2
+    assert file.read_bytes() == before
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_floor_that_is_not_whole_is_measured_again_and_the_file_is_named(
     engine, prompts, kept, file, tmp_path, damage
