@@ -7,11 +7,4 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import margins
-
-pytest_plugins = ["pytester"]
-margins.watch()
-
-
-def pytest_configure(config):
-    config.pluginmanager.register(margins.Audit(), "llmopt-margins")
+pytest_plugins = ["pytester", "margins"]

@@ -2,7 +2,8 @@
 
 Every verdict that a check gives while a test runs passes by here, also in the pytest runs that a test makes in its own
 process. A judged metric whose interval comes nearer to its limit than a tenth of the way from no difference is listed
-when the session ends, and fails it unless the test says why: `@pytest.mark.near_limit("reason")`.
+when the session ends, and fails it unless the test says why: `@pytest.mark.near_limit("reason")`. A plugin for our own
+tests, and for a run of the gate: `PYTHONPATH=tests llmopt gate -p margins`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 import pytest
 
-from pytest_llmopt.core.verdict import Metric, Verdict
+from pytest_llmopt.core.verdict import Metric, Status, Verdict
 
 TENTH = 0.1
 """The nearest that an interval may come to its limit, as a share of the way from no difference to the limit."""
@@ -24,6 +25,8 @@ RATIOS = {"x", "times", "of rounding"}
 """Units of which no difference is 1; of a share that must be large it is 1 as well, of all else 0."""
 SEEN: list[Verdict] = []
 """Verdicts since the last report of a phase of a test."""
+SEQUENTIAL = {"log_wealth"}
+"""Evidence that grows until it passes its limit and stops there: how far beyond says nothing of how firm it is."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ def distance(name: str, metric: Metric) -> float:
     Infinite for what is exact: counts, and the whole of something (`at least 1` of a share).
     """
     estimate, tolerance = metric.estimate, metric.tolerance
+    if name in SEQUENTIAL and metric.status is Status.FAIL:
+        return math.inf
     if tolerance is None or math.isnan(estimate.low) or math.isnan(estimate.high):
         return math.inf
     return min(
@@ -82,6 +87,13 @@ def near(verdict: Verdict) -> dict[str, float]:
     return {name: value for name, value in found.items() if value < TENTH}
 
 
+def pytest_configure(config):
+    """Watch the verdicts of this process."""
+    config.addinivalue_line("markers", f"{MARKER}(reason): a verdict of this test may come near its limit")
+    config.pluginmanager.register(Audit(), "llmopt-margins")
+    watch()
+
+
 def watch() -> None:
     """From now on keep what checks decide; verdicts that a test writes by hand are no outcome of any computation."""
     given = Verdict.__init__
@@ -108,7 +120,7 @@ class Audit:
         """Attach what was near in a phase of a test to its report."""
         report = yield
         mark = item.get_closest_marker(MARKER)
-        reason = "" if mark is None else mark.args[0]
+        reason = "" if mark is None else next(iter(mark.args), "")
         found = [
             asdict(Near(item.nodeid, verdict.check, name, _told(verdict.metrics[name]), value, reason))
             for verdict in SEEN

@@ -22,6 +22,8 @@ DISTANCES = {
     "a count at its limit is exact": ("adapted", (1, 1), (1, INF), "modules", INF),
     "a count with an open end": ("decoded_positions", (64, INF), (64, INF), "positions", INF),
     "all of something": ("packed", (0.96, 0.96), (1, INF), "share", INF),
+    "evidence that stopped growing where it sufficed": ("log_wealth", (9.3, 9.3), (-INF, 9.2), "nats", INF),
+    "evidence that nearly sufficed": ("log_wealth", (8.28, 8.28), (-INF, 9.2), "nats", 0.1),
     "not a number never passes": ("kl", (math.nan, math.nan), (-INF, 0.02), "nats/token", INF),
     "without a limit": ("kl", (0.0, 1.0), (-INF, INF), "nats/token", INF),
 }
@@ -46,14 +48,7 @@ import sys
 
 sys.path.insert(0, {str(Path(margins.__file__).parent)!r})
 
-import margins
-
-margins.watch()
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "near_limit(reason): as ours")
-    config.pluginmanager.register(margins.Audit(), "margins")
+pytest_plugins = ["margins"]
 """
 TESTS = """
 import pytest
