@@ -62,6 +62,7 @@ def opened(tmp_path_factory):
     return open_
 
 
+@pytest.mark.any_processor
 @pytest.mark.parametrize(
     ("model", "name", "options"),
     [(model, *case) for model in ZOO for case in EVERY_FAMILY] + [(ZOO[0], *case) for case in ONE_FAMILY],

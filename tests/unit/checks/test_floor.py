@@ -72,6 +72,7 @@ def sides(candidate, reference, cache):
     )
 
 
+@pytest.mark.any_processor
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("model", ZOO)
 def test_on_the_zoo_every_change_proves_itself(model, dtype, prompts):
