@@ -396,6 +396,7 @@ def test_every_change_is_undone_to_the_bit_also_after_an_exception(change):
         assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
 
 
+@pytest.mark.any_processor
 def test_an_architecture_that_casts_its_activations_has_no_float32(prompts):
     with opened(Variant("tiny-llama", dtype="bfloat16", device="cpu")) as own:
         layer = own._loaded.model.model.layers[0].mlp
