@@ -8,6 +8,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.context import Context
 from pytest_llmopt.core.errors import UnsoundReferenceError, VerdictError
 from pytest_llmopt.core.verdict import Status, Verdict
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 def assertion(name: str, check: Callable[..., Verdict]) -> Callable[..., Verdict]:
     """An assertion with the signature of a check; `seed` defaults to the session's."""
+    check = checked(check)
     takes_seed = "seed" in inspect.signature(check).parameters
 
     @functools.wraps(check)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import pytest
+
+from pytest_llmopt.core.errors import OptionError
+from pytest_llmopt.core.values import Range, Seed, fit, shown, words
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.loading import LoadPolicy
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 
 REPORT = ".llmopt/report.json"
 CACHE = ".llmopt/cache"
+Threads: TypeAlias = Annotated[int, Range(0, 1024)]
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 
 
@@ -27,6 +31,8 @@ class Option:
     many: bool = False
     """Takes several values, given again or with commas between."""
     choices: tuple[str, ...] = ()
+    kind: Any = str
+    """What a value must be, with its range."""
 
     @property
     def flag(self) -> str:
@@ -51,14 +57,21 @@ class Option:
             raise pytest.UsageError(msg)
         if isinstance(self.default, int):
             try:
-                return int(text)
+                number = int(text)
             except ValueError:
-                msg = f"{self.flag} must be a whole number, got {text!r}"
+                msg = f"{self.flag} must be {words(self.kind)}, got {shown(text)}"
                 raise pytest.UsageError(msg) from None
+            return self._fitting(number)
         if self.choices and text not in self.choices:
-            msg = f"{self.flag} must be one of {', '.join(self.choices)}, got {text!r}"
+            msg = f"{self.flag} must be one of {', '.join(self.choices)}, got {shown(text)}"
             raise pytest.UsageError(msg)
-        return text
+        return text if text == self.default else self._fitting(text)
+
+    def _fitting(self, value: object) -> Any:
+        try:
+            return fit(self.flag, value, self.kind)
+        except OptionError as error:
+            raise pytest.UsageError(str(error)) from None
 
 
 OPTIONS = {
@@ -75,9 +88,9 @@ OPTIONS = {
         ),
         Option("cache", "folder for noise floors, quantized models and whatever else is expensive to get again", CACHE),
         Option("report", "where the JSON report goes", REPORT),
-        Option("seed", "seed of every random draw", 0),
+        Option("seed", "seed of every random draw", 0, kind=Seed),
         Option("inconclusive", "what an INCONCLUSIVE verdict does to its test", "fail", choices=("fail", "warn")),
-        Option("threads", "CPU threads for each engine; 0 chooses by the size of the model", 0),
+        Option("threads", "CPU threads for each engine; 0 chooses by the size of the model", 0, kind=Threads),
         Option("download", "allow downloading models that are not here yet", default=False),
         Option("trust_remote_code", "allow checkpoints to bring their own code", default=False),
         Option("unsafe_weights", "also load weights that are not safetensors (pickles can run code)", default=False),
@@ -181,6 +194,6 @@ def _values(option: Option, given: str | list[str]) -> Any:
     texts = given if isinstance(given, list) else given.splitlines()
     names = tuple(name.strip() for text in texts for name in text.split(",") if name.strip())
     if not names:
-        msg = f"{option.flag} needs at least one name, got {given!r}"
+        msg = f"{option.flag} needs at least one name, got {shown(given)}"
         raise pytest.UsageError(msg)
-    return names
+    return tuple(map(option.parse, names))

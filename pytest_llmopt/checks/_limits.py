@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_llmopt.core.values import NonNegative, fit_fields
+
 if TYPE_CHECKING:
     from pytest_llmopt.core.engine import Engine
 
@@ -13,10 +15,14 @@ if TYPE_CHECKING:
 class Limits:
     """What other arithmetic may change beyond the noise floor, in nats."""
 
-    tie_margin: float
+    tie_margin: NonNegative
     """Most regret: what the reference's best token may be ahead of the one that was emitted."""
-    mean_kl: float
-    worst_kl: float
+    mean_kl: NonNegative
+    worst_kl: NonNegative
+
+    def __post_init__(self) -> None:
+        """Refuse limits that are negative or not finite: NaN tolerates nothing, infinity everything."""
+        fit_fields(self)
 
 
 LIMITS = {

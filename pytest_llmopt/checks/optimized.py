@@ -19,10 +19,12 @@ from pytest_llmopt.checks._limits import shape_limits
 from pytest_llmopt.checks._module_claims import module_claims
 from pytest_llmopt.checks._sampled import ROUNDING_KL, Rates
 from pytest_llmopt.checks._work import work_claims
+from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.checkpoint import differences, refuse_unknown
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.inspection import Claims, Use
 from pytest_llmopt.core.prompts import PromptSet
+from pytest_llmopt.core.values import Count, Seed
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.divergence import kl_divergence, logprob_difference
 
@@ -44,15 +46,16 @@ UNKNOWN = Metric(Estimate(0.5, 0.0, 1.0, 0), Tolerance(at_least=1), "share")
 """Of an optimization that states no claims: it may be in effect, and it may not."""
 
 
+@checked
 def optimized(
     candidate: Engine,
     reference: Engine,
     prompts: object,
     *,
-    num_prompts: int = 3,
-    max_new_tokens: int = 16,
-    declared: Sequence[str] = (),
-    seed: int = 0,
+    num_prompts: Count = 3,
+    max_new_tokens: Count = 16,
+    declared: str | Sequence[str] = (),
+    seed: Seed = 0,
 ) -> Verdict:
     """A verdict on whether every optimization of the candidate is really in effect, by what each says of itself.
 

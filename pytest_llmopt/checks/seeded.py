@@ -15,10 +15,12 @@ import numpy as np
 from scipy import stats
 
 from pytest_llmopt.checks._places import Place
+from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.relation import Pair, pairs
+from pytest_llmopt.core.values import Count, Probability, Seed
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.divergence import kl_divergence
 
@@ -36,15 +38,16 @@ CONTEXT_TOKENS = 32
 """The end of each prompt that is used: what matters here is the sampler, not the content."""
 
 
+@checked
 def seeded(
     candidate: Engine,
     reference: Engine | None,  # noqa: ARG001 - every check takes both sides
     prompts: object,
     *,
-    max_new_tokens: int = 12,
-    num_prompts: int = 3,
-    false_alarm: float = 1e-6,
-    seed: int = 0,
+    max_new_tokens: Count = 12,
+    num_prompts: Count = 3,
+    false_alarm: Probability = 1e-6,
+    seed: Seed = 0,
 ) -> Verdict:
     """A verdict on whether the candidate's sampling obeys its seed.
 
@@ -60,13 +63,7 @@ def seeded(
         num_prompts: how many prompts to use at once.
         false_alarm: the probability that a candidate which obeys its seed fails, for each of the two promises.
         seed: what both seeds are made of.
-
-    Raises:
-        OptionError: `false_alarm` is no probability.
     """
-    if not 0 < false_alarm < 1:
-        msg = f"false_alarm={false_alarm} is out of range"
-        raise OptionError(msg)
     own, another = (int(state) for state in np.random.SeedSequence(seed).generate_state(2))
     sampling = SamplingParams(max_new_tokens, temperature=1.0, seed=own)
     texts: list[_Seeded] = []

@@ -83,12 +83,12 @@ def test_a_switch_in_the_ini_file_takes_the_usual_words(settings, text, value):
 @pytest.mark.parametrize(
     ("arguments", "ini", "message"),
     [
-        (["--llmopt-seed=x"], "", "--llmopt-seed must be a whole number, got 'x'"),
+        (["--llmopt-seed=x"], "", "--llmopt-seed must be a whole number from 0 to 4294967295, got 'x'"),
         (["--llmopt-dtype=int3"], "", "--llmopt-dtype must be one of auto, float32, .* got 'int3'"),
         (["--llmopt-require="], "", "--llmopt-require needs at least one name"),
         ([], "llmopt_download = perhaps", "llmopt_download must be true or false, got 'perhaps'"),
         ([], "llmopt_inconclusive = ignore", "must be one of fail, warn, got 'ignore'"),
-        ([], "llmopt_threads = many", "must be a whole number, got 'many'"),
+        ([], "llmopt_threads = many", "must be a whole number from 0 to 1024, got 'many'"),
     ],
 )
 def test_a_value_that_an_option_does_not_take_is_a_usage_error(settings, arguments, ini, message):

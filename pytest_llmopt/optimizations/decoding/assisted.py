@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pytest_llmopt.core.errors import CombinationError, OptionError, RequirementMissingError
+from pytest_llmopt.core.errors import CombinationError, RequirementMissingError
 from pytest_llmopt.core.loading import locate
 from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
+from pytest_llmopt.core.values import Count, Range
 from pytest_llmopt.optimizations.decoding._claims import (
     accepted_claim,
     drafted_claim,
@@ -34,18 +35,9 @@ class Assisted(Optimization):
     draft: str | None = None
     """Folder or hub id of the draft (`{model}` in it is the model under test); None takes `--llmopt-draft`, or the zoo
     model's own draft."""
-    num_draft_tokens: int = 5
-    confidence_threshold: float = 0.0
+    num_draft_tokens: Count = 5
+    confidence_threshold: Annotated[float, Range(0, below=1)] = 0.0
     """Stop drafting when the draft's own probability falls below it; 0 always drafts the full number."""
-
-    def __post_init__(self) -> None:
-        """Refuse a block without drafts and a threshold that is no probability."""
-        if self.num_draft_tokens < 1:
-            msg = f"num_draft_tokens={self.num_draft_tokens} drafts nothing; at least 1"
-            raise OptionError(msg)
-        if not 0 <= self.confidence_threshold < 1:
-            msg = f"confidence_threshold={self.confidence_threshold} is not a probability below 1"
-            raise OptionError(msg)
 
     @property
     def conflicts(self) -> Mapping[str, str]:
