@@ -18,7 +18,9 @@ from pytest_llmopt.checks._abilities import PREFILL_CHUNK, lacks, lost
 from pytest_llmopt.checks._drift import GREEDY, Observed
 from pytest_llmopt.checks._reference import choices, require_finite_reference
 from pytest_llmopt.checks._texts import running_text, stretches
+from pytest_llmopt.checks._vocabulary import require_vocabulary
 from pytest_llmopt.core.engine import Continuation, Engine, Generation, SamplingParams, Timing
+from pytest_llmopt.core.prompts import require_room
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -135,10 +137,12 @@ def decode(
 ) -> Run:
     """Decode greedily; score exactly those tokens. What most bugs show in, at the price of one decode."""
     encoded = [prompt.encode(candidate) for prompt in prompts]
+    names = [prompt.id for prompt in prompts]
+    require_room(zip(names, encoded, strict=True), max_new_tokens, candidate, reference)
     sampling = SamplingParams(max_new_tokens=max_new_tokens, stop_token_ids=stop_token_ids)
     generations = candidate.generate(encoded, sampling)
+    require_vocabulary(names, generations, reference)
     lengths = [len(own.logprobs) for own in generations]
-    names = [prompt.id for prompt in prompts]
     return Run(
         _observed(reference, names, generations, path=GREEDY, stop_token_ids=stop_token_ids),
         cut_short=sum(

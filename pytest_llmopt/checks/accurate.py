@@ -16,6 +16,7 @@ import numpy as np
 
 from pytest_llmopt.checks._places import worst_place
 from pytest_llmopt.checks._scored import by_text, score, worst_prompt
+from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
 from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.errors import EmptySampleError, OptionError
@@ -58,6 +59,7 @@ Outcomes: TypeAlias = Annotated[Sequence[tuple[Right, Right]], Length(1)]
 
 
 @checked
+@fails_outside_vocabulary
 def accurate(
     candidate: Engine,
     reference: Engine,

@@ -21,10 +21,11 @@ from pytest_llmopt.checks._floor import SIXTEEN_BITS, Benign
 from pytest_llmopt.checks._limits import Limits, limits_for
 from pytest_llmopt.checks._observe import Depth, Run, decode, ways_in, widen
 from pytest_llmopt.checks._places import Place, worst_place
+from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
 from pytest_llmopt.checks._ways import Beside, drifts, judge_way, largest
 from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.engine import Varies
-from pytest_llmopt.core.prompts import PromptSet
+from pytest_llmopt.core.prompts import PromptSet, require_room
 from pytest_llmopt.core.values import Count, CountOrNone, Probability
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.drift import FALSE_ALARM
@@ -55,6 +56,7 @@ DIVERGENCES = frozenset({"max_regret", "mean_kl", "worst_kl", "kl_after_change"}
 
 
 @checked
+@fails_outside_vocabulary
 def equivalent(
     candidate: Engine,
     reference: Engine,
@@ -95,6 +97,8 @@ def equivalent(
     all_prompts = tuple(chosen)
     last = min(max(num_prompts, max_prompts), len(chosen))
     count = min(num_prompts, last)
+    first = [(prompt.id, prompt.encode(candidate)) for prompt in all_prompts[:count]]
+    require_room(first, max_new_tokens, candidate, reference)
     looks = 2 + math.ceil(math.log2(last / count))
     floor = None if benign is None else benign.floor(reference, chosen)
     judge = partial(_judge, candidate, reference, benign, floor, limits, false_alarm / looks, least_positions)

@@ -13,6 +13,7 @@ import numpy as np
 from pytest_llmopt.checks._abilities import lost
 from pytest_llmopt.checks._limits import Limits, shape_limits
 from pytest_llmopt.checks._relations import broken, run, subject_of, timed
+from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
 from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.values import Count, Names
@@ -31,6 +32,7 @@ FIRST = "repeat"
 
 
 @checked
+@fails_outside_vocabulary
 def invariant(
     candidate: Engine,
     reference: Engine | None,

@@ -17,6 +17,7 @@ from pytest_llmopt.checks._floor import SIXTEEN_BITS
 from pytest_llmopt.checks._sampled import ROUNDING_KL, Rates, Sample
 from pytest_llmopt.checks._sampling_causes import explain, explain_slow
 from pytest_llmopt.checks._telling_places import Telling
+from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
 from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.errors import OptionError
@@ -48,6 +49,7 @@ TIE_MARGINS = {"float64": 0.002, "float32": 0.002, "float16": 0.05, "bfloat16": 
 
 
 @checked
+@fails_outside_vocabulary
 def lossless(
     candidate: Engine,
     reference: Engine,

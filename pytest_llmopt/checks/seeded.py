@@ -15,6 +15,8 @@ import numpy as np
 from scipy import stats
 
 from pytest_llmopt.checks._places import Place
+from pytest_llmopt.checks._texts import context_room
+from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary, require_vocabulary
 from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.errors import OptionError
@@ -39,9 +41,10 @@ CONTEXT_TOKENS = 32
 
 
 @checked
+@fails_outside_vocabulary
 def seeded(
     candidate: Engine,
-    reference: Engine | None,  # noqa: ARG001 - every check takes both sides
+    reference: Engine | None,
     prompts: object,
     *,
     max_new_tokens: Count = 12,
@@ -57,7 +60,7 @@ def seeded(
 
     Args:
         candidate: the side that samples.
-        reference: not used; may be None.
+        reference: may be None; asked only which tokens there are.
         prompts: texts, token ids or a prompt set; the end of the first `num_prompts` is used, and more where needed.
         max_new_tokens: tokens to sample after each prompt.
         num_prompts: how many prompts to use at once.
@@ -66,14 +69,18 @@ def seeded(
     """
     own, another = (int(state) for state in np.random.SeedSequence(seed).generate_state(2))
     sampling = SamplingParams(max_new_tokens, temperature=1.0, seed=own)
+    given = PromptSet.of(prompts)
+    room = context_room(candidate, CONTEXT_TOKENS, max_new_tokens)
     texts: list[_Seeded] = []
     collided: _Collided | None = None
-    for names, contexts in _contexts(candidate, PromptSet.of(prompts), num_prompts):
+    for names, contexts in _contexts(candidate, given, num_prompts, room):
         # Texts that end at once say nothing of seeds, whatever they are asked after: the others go on in spite of it.
         ended = any(item.first.finish_reason != "length" for item in texts)
         asked = replace(sampling, ignore_eos=ended)
         first, again = (candidate.generate(contexts, asked) for _ in range(2))
         other = candidate.generate(contexts, replace(asked, seed=another))
+        for drawn in (first, again, other):
+            require_vocabulary(names, drawn, candidate if reference is None else reference)
         texts += map(_Seeded, names, first, again, other, itertools.repeat(ended))
         collided = _Collided.of(texts, candidate.eos_token_ids, false_alarm)
         if collided.surprise >= collided.limit:
@@ -87,13 +94,13 @@ def seeded(
 
 
 def _contexts(
-    candidate: Engine, prompts: PromptSet, num_prompts: int
+    candidate: Engine, prompts: PromptSet, num_prompts: int, room: int
 ) -> Iterator[tuple[Sequence[str], Sequence[TokenIds]]]:
     """Rounds of names and contexts: the ends of the first prompts; then of others, and places in the middle of all."""
     given = prompts.take(MOST_PROMPTS * num_prompts)
     names, encoded = [prompt.id for prompt in given], [prompt.encode(candidate) for prompt in given]
     for parts, of_whole in ((1, "the end"), (2, "the first half"), (4, "the first quarter")):
-        cut = [ids[: -(-len(ids) // parts)][-CONTEXT_TOKENS:] for ids in encoded]
+        cut = [ids[: -(-len(ids) // parts)][-room:] for ids in encoded]
         labels = names if parts == 1 else [f"{name}, {of_whole}" for name in names]
         for start in range(0, len(cut), num_prompts):
             yield labels[start : start + num_prompts], cut[start : start + num_prompts]
