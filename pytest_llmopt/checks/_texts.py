@@ -30,7 +30,7 @@ def context_room(engine: Engine, most: int, max_new_tokens: int) -> int:
     if room < 1:
         msg = (
             f"max_new_tokens={max_new_tokens} leaves no room for a prompt: {engine.variant.model} has room for "
-            f"{engine.max_length} tokens in all. Give a smaller one"
+            f"{engine.max_length} tokens in all (its own, its draft's or its cache's). Give a smaller one"
         )
         raise OptionError(msg)
     return min(most, room)

@@ -111,7 +111,8 @@ def require_room(prompts: Iterable[tuple[str, TokenIds]], new_tokens: int, *side
                 msg = (
                     f"prompt {name!r} does not fit: it has {len(token_ids)} tokens, {new_tokens} are to follow, and "
                     f"{engine.variant.label} of {engine.variant.model} has room for {room} in all, not for {wanted} "
-                    "(its max_position_embeddings or max_cache_len). Give shorter prompts or a smaller max_new_tokens"
+                    "(its max_position_embeddings, its draft's, or max_cache_len). Give shorter prompts or a smaller "
+                    "max_new_tokens"
                 )
                 raise PromptError(msg)
 

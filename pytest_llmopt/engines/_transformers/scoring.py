@@ -208,8 +208,8 @@ def refuse_request(model: Any, texts: Iterable[TokenIds], max_length: int | None
         if max_length is not None and wanted > max_length:
             what = f"a prompt of {len(tokens)} tokens with {new_tokens} new ones" if new_tokens else "a text"
             msg = (
-                f"{what} needs room for {wanted} tokens, but there is room for {max_length} (the model's "
-                "max_position_embeddings or the cache's max_cache_len): shorten the request or enlarge the cache"
+                f"{what} needs room for {wanted} tokens, but there is room for {max_length} (max_position_embeddings "
+                "of the model or its draft, or the cache's max_cache_len): shorten the request or enlarge the cache"
             )
             raise NoRoomError(msg)
         if max(tokens) >= rows or min(tokens) < 0:

@@ -56,7 +56,7 @@ class Assisted(Optimization):
 
         Raises:
             RequirementMissingError: no draft is named and the model has none of its own.
-            CombinationError: the draft has another vocabulary.
+            CombinationError: the draft has another vocabulary, or a head of another size.
         """
         draft = locate(self._name_of_draft(plan))
         _check_vocabulary(plan, draft)
@@ -77,10 +77,27 @@ class Assisted(Optimization):
 
     def _load(self, plan: LoadPlan, draft: str, target: Any) -> Any:
         model = plan.open(draft, dtype=target.dtype)
+        _check_head(plan, draft, model, target)
+        room = getattr(model.config, "max_position_embeddings", None)
+        if room is not None:
+            # A draft that is asked beyond its positions proposes noise, or reads behind the end of a table.
+            plan.max_length = room if plan.max_length is None else min(plan.max_length, room)
         model.generation_config.num_assistant_tokens = self.num_draft_tokens
         model.generation_config.num_assistant_tokens_schedule = "constant"
         model.generation_config.assistant_confidence_threshold = self.confidence_threshold
         return model
+
+
+def _check_head(plan: LoadPlan, draft: str, model: Any, target: Any) -> None:
+    """Refuse another number of logits: what is verified are ids and probabilities, one by one."""
+    own, wanted = (int(each.config.get_text_config(decoder=True).vocab_size) for each in (model, target))
+    if own != wanted:
+        msg = (
+            f"the draft {draft} gives {own} logits and the model {plan.model} {wanted}: their tokenizers agree, so one "
+            "of the heads is padded. Transformers verifies drafts of equal heads only: resize one with "
+            "resize_token_embeddings, or take another draft"
+        )
+        raise CombinationError(msg)
 
 
 def _check_vocabulary(plan: LoadPlan, draft: str) -> None:
