@@ -27,7 +27,7 @@ def assertion(name: str, check: Callable[..., Verdict]) -> Callable[..., Verdict
     takes_seed = "seed" in inspect.signature(check).parameters
 
     @functools.wraps(check)
-    def assert_check(candidate: Engine, reference: Engine | None, *args: Any, **options: Any) -> Verdict:
+    def assert_check(candidate: Any = None, reference: Engine | None = None, *args: Any, **options: Any) -> Verdict:
         __tracebackhide__ = True
         context: Context = getattr(candidate, "context", Context())
         # The two sides of a test share one stopwatch, unless somebody built them by hand.

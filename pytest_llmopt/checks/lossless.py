@@ -14,6 +14,7 @@ import numpy as np
 
 from pytest_llmopt.checks._draft import open_draft
 from pytest_llmopt.checks._floor import SIXTEEN_BITS
+from pytest_llmopt.checks._limits import known_dtype
 from pytest_llmopt.checks._sampled import ROUNDING_KL, Rates, Sample
 from pytest_llmopt.checks._sampling_causes import explain, explain_slow
 from pytest_llmopt.checks._telling_places import Telling
@@ -104,7 +105,7 @@ def lossless(
     if floor_kl is None:
         floor_kl = ROUNDING_KL / min(1.0, temperature) ** 2 if candidate.dtype in SIXTEEN_BITS else 0.0
     if tie_margin is None:
-        tie_margin = TIE_MARGINS[candidate.dtype]
+        tie_margin = TIE_MARGINS[known_dtype(candidate)]
     chosen = PromptSet.of(prompts).take(num_prompts)
     sample = Sample(candidate, reference, open_draft(candidate), Rates(false_alarm, floor_kl, tie_margin), sampling)
     found = _sampled(sample, chosen, max_tokens, seed)

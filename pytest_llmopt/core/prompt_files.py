@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEYS = ("id", "kind", "text", "token_ids")
+LONGEST_PATH = 1024
+"""Characters of a path that is told as it is."""
 OTHER_ENCODINGS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 
 
@@ -56,8 +58,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         content = path.read_bytes()
     except (OSError, ValueError) as error:
-        what = "it is a folder" if isinstance(error, IsADirectoryError) else error
-        msg = f"cannot read prompts of {shown(str(path))}: {what}. Give a JSON Lines file, one object a line"
+        what = "it is a folder" if isinstance(error, IsADirectoryError) else getattr(error, "strerror", None) or error
+        name = str(path) if len(str(path)) <= LONGEST_PATH and str(path).isprintable() else shown(str(path))
+        msg = f"cannot read prompts of {name}: {what}. Give a JSON Lines file, one object a line"
         raise PromptError(msg) from None
     if content.startswith(OTHER_ENCODINGS):
         msg = f"{path}:1 is not UTF-8: it begins as a file in UTF-16 or UTF-32 does. Save it as UTF-8"

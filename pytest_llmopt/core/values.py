@@ -217,7 +217,7 @@ class _Fallback(dict[str, Any]):
 
 
 _REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = 90
+_REPR.maxstring = _REPR.maxother = 70
 _REPR.maxlong = 40
 _REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = _REPR.maxset = 4
 _ORIGINS = frozenset(SEQUENCES)
