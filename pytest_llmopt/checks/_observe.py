@@ -40,6 +40,8 @@ PIECE_ROWS, PIECE_LENGTH, PIECE = 7, 512, 64
 DEEP_PIECE = 512
 FORWARD_ROWS = 4
 """Of these texts, those that are read without a cache as well."""
+SHORTEST_TEXT = 2
+"""Tokens: one to be given, one to be judged."""
 COMPILED_ANEW = "every further length would be compiled anew"
 
 DECODE = "decode"
@@ -176,7 +178,10 @@ def widen(
     stopped = decode(candidate, reference, prompts, max_new_tokens, stops)
     run = run.grown(_named(again, "second call")).grown(_named(stopped, "with stops"))
     left_out = ""
-    if depth.forced_tokens:
+    room = depth.room(candidate, reference)
+    if depth.forced_tokens and room < SHORTEST_TEXT:
+        left_out = f"there is room for {room} tokens of text"
+    elif depth.forced_tokens:
         run = run.grown(Run((*_forced(candidate, reference, depth), *_forward(candidate, reference, depth))))
         left_out = COMPILED_ANEW if recompiled is not None else _no_pieces(candidate, reference)
         if not left_out:

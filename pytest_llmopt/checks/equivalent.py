@@ -11,7 +11,7 @@ import dataclasses
 import math
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from pytest_llmopt.checks._ways import Beside, drifts, judge_way, largest
 from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.engine import Varies
 from pytest_llmopt.core.prompts import PromptSet, require_room
-from pytest_llmopt.core.values import Count, CountOrNone, Probability
+from pytest_llmopt.core.values import LARGEST, Count, CountOrNone, Probability, Range
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.drift import FALSE_ALARM
 from pytest_llmopt.statistics.noise import NEAR_TIE, tie_margin, times_floor
@@ -66,7 +66,7 @@ def equivalent(
     num_prompts: Count = 16,
     max_prompts: Count = 96,
     forced_tokens: CountOrNone = 24,
-    deepest: Count = 4096,
+    deepest: Annotated[int, Range(3, LARGEST)] = 4096,
     least_positions: CountOrNone = 64,
     false_alarm: Probability = FALSE_ALARM,
     limits: Limits | None = None,
