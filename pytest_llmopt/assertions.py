@@ -8,6 +8,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.context import Context
 from pytest_llmopt.core.errors import LlmoptWarning, OptionError, VerdictError
 from pytest_llmopt.core.verdict import Status, Verdict
@@ -26,12 +27,13 @@ def assertion(name: str, check: Callable[..., Verdict]) -> Callable[..., Verdict
     The assertion raises `VerdictError` where the verdict is not a PASS, `OptionError` where the two sides are the wrong
     ones, and whatever the check raises; a record is kept in each case.
     """
+    check = checked(check)
     parameters = inspect.signature(check).parameters
     takes_seed = "seed" in parameters
     needs_reference = "None" not in str(parameters["reference"].annotation)
 
     @functools.wraps(check)
-    def assert_check(candidate: Engine, reference: Engine | None, *args: Any, **options: Any) -> Verdict:
+    def assert_check(candidate: Any = None, reference: Engine | None = None, *args: Any, **options: Any) -> Verdict:
         __tracebackhide__ = True
         context: Context = getattr(candidate, "context", Context())
         # The two sides of a test share one stopwatch, unless somebody built them by hand.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
+from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.budget import Budget
 from pytest_llmopt.core.engine import SamplingParams, TokenIds
 from pytest_llmopt.core.errors import OptionError, RequirementMissingError
+from pytest_llmopt.core.optimization import build
 from pytest_llmopt.core.prompts import PromptSet
+from pytest_llmopt.core.values import LARGEST, Count, Range, Seed
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.timing import paired_ratio
 
@@ -47,17 +50,18 @@ class Laps:
         del self.ttft_s[:rounds], self.decode_s_per_token[:rounds]
 
 
+@checked
 def within_budget(
     candidate: Engine,
     reference: Engine,
     benchmark: Any,
     *,
     prompts: object = None,
-    prompt_tokens: int = 64,
-    new_tokens: int = 24,
-    rounds: int = 8,
-    max_rounds: int = 40,
-    seed: int = 0,
+    prompt_tokens: Count = 64,
+    new_tokens: Annotated[int, Range(LEAST_TOKENS, LARGEST)] = 24,
+    rounds: Count = 8,
+    max_rounds: Count = 40,
+    seed: Seed = 0,
     **limits: float | str,
 ) -> Verdict:
     """A verdict on whether the candidate keeps its budget of time and memory.
@@ -83,9 +87,6 @@ def within_budget(
     """
     budget = _budget(candidate, limits)
     timed = [name for name in TIMED if getattr(budget, name) is not None]
-    if new_tokens < LEAST_TOKENS or rounds < 1:
-        msg = f"new_tokens={new_tokens} must be at least {LEAST_TOKENS} and rounds={rounds} at least 1"
-        raise OptionError(msg)
     metrics = _memory(candidate, reference, budget)
     if benchmark.disabled:
         if timed:
@@ -105,11 +106,7 @@ def within_budget(
 
 def _budget(candidate: Engine, limits: dict[str, float | str]) -> Budget:
     context = getattr(candidate, "context", None)
-    try:
-        budget = Budget(**limits) if limits else getattr(context, "budget", None)  # type: ignore[arg-type]
-    except TypeError as error:
-        msg = f"within_budget: {error}"
-        raise OptionError(msg) from None
+    budget = build(Budget, "within_budget", (), limits) if limits else getattr(context, "budget", None)
     if budget is None or budget.is_empty:
         msg = "no budget: add @llmopt.budget(decode_speedup=..., weight_memory=...) or give limits to the assertion"
         raise OptionError(msg)

@@ -50,6 +50,10 @@ class RequestError(LlmoptError):
     """A generate or score request that the engine cannot serve, such as one longer than its cache."""
 
 
+class NoRoomError(RequestError):
+    """A request that is longer than what the engine has room for."""
+
+
 class PositionMismatchError(LlmoptError):
     """The two sides of a comparison scored different tokens."""
 
