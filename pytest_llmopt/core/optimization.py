@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, TypeVar
 
 from pytest_llmopt.core.errors import CombinationError, LlmoptError, ModelError, OptionError
+from pytest_llmopt.core.text import shown
 from pytest_llmopt.core.values import (
     Length,
     NonNegative,

@@ -47,9 +47,8 @@ def shown(value: object) -> str:
         text = _REPR.repr(value)
     except Exception as error:  # noqa: BLE001 - what cannot be shown is still to be refused with words
         # A whole number may be too long to be written.
-        about = (
-            f"of {value.bit_length()} bits" if isinstance(value, int) else f"whose repr raises {type(error).__name__}"
-        )
+        size = value.bit_length() if isinstance(value, int) else 0
+        about = f"of {size} bits" if size else f"whose repr raises {type(error).__name__}"
         text = f"<{type(value).__name__} {about}>"
     text = printable(" ".join(text.split()))
     return text if len(text) <= _REPR.maxother else f"{text[: _REPR.maxother - 20]}...{text[-15:]}"

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import numpy as np
 
 from pytest_llmopt.core.errors import OptionError
-from pytest_llmopt.core.text import shown as shown  # noqa: PLC0414 - belongs to what a person gives
+from pytest_llmopt.core.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
