@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.context import Context
+from pytest_llmopt.core.engine import bare
 from pytest_llmopt.core.errors import LlmoptWarning, OptionError, VerdictError
 from pytest_llmopt.core.verdict import Status, Verdict
 from pytest_llmopt.reporting.failure import explain
@@ -86,7 +87,7 @@ def _refuse_wrong_sides(name: str, candidate: Engine, reference: Engine | None, 
         return
     if not needs_reference:
         return
-    same = candidate is reference or _engine(candidate) is _engine(reference)
+    same = candidate is reference or bare(candidate) is bare(reference)
     if same or candidate.variant.digest == reference.variant.digest:
         msg = (
             f"both sides are {candidate.variant.label} of {candidate.variant.model}, and nothing differs from itself. "
@@ -94,10 +95,6 @@ def _refuse_wrong_sides(name: str, candidate: Engine, reference: Engine | None, 
             "by @llmopt.against(...)"
         )
         raise OptionError(msg)
-
-
-def _engine(side: Engine) -> object:
-    return getattr(side, "engine", side)
 
 
 def _seconds(watches: Mapping[int, Stopwatch]) -> float:

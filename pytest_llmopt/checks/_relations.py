@@ -12,7 +12,7 @@ import numpy as np
 from pytest_llmopt.checks._places import Place
 from pytest_llmopt.checks._texts import FIRST_END, context_room, running_text
 from pytest_llmopt.checks._vocabulary import require_vocabulary
-from pytest_llmopt.core.engine import Continuation, SamplingParams
+from pytest_llmopt.core.engine import Continuation, SamplingParams, bare
 from pytest_llmopt.core.errors import NoRoomError
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.relation import Case, NotApplicableError, RelationBrokenError, Subject
@@ -121,7 +121,7 @@ def run(name: str, relation: Relation, subject: Subject, reference: Engine | Non
 
 def _ends_alike(relation: Relation, subject: Subject, reference: Engine, error: Exception) -> bool:
     """Whether a relation ends in an error of the same type on the reference."""
-    engine: Engine = getattr(reference, "engine", reference)
+    engine = bare(reference)
     reopen = getattr(getattr(reference, "context", None), "reopen", None)
     try:
         other = dataclasses.replace(subject, engine=engine, inspection=engine.inspect(), reopen=reopen)
@@ -147,7 +147,7 @@ def subject_of(
         OptionError: it has room for no prompt with its output.
     """
     # The engine itself: a side hides what only some engines can do. Its time is taken by `timed`.
-    engine: Engine = getattr(candidate, "engine", candidate)
+    engine = bare(candidate)
     room = context_room(engine, CONTEXT_TOKENS, max_new_tokens)
     everything = PromptSet.of(prompts)
     chosen = everything.take(num_prompts)
@@ -161,7 +161,7 @@ def subject_of(
         Case(prompt.id, item.continuation, item.logprobs) for prompt, item in zip(chosen, decoded, strict=True)
     )
     context = getattr(candidate, "context", None)
-    against: Engine | None = getattr(reference, "engine", reference)
+    against = None if reference is None else bare(reference)
     return Subject(engine, cases, text, engine.inspect(), getattr(context, "reopen", None), asked, against)
 
 

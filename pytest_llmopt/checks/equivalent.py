@@ -24,7 +24,7 @@ from pytest_llmopt.checks._places import Place, worst_place
 from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
 from pytest_llmopt.checks._ways import Beside, drifts, judge_way, largest
 from pytest_llmopt.core.arguments import checked
-from pytest_llmopt.core.engine import Varies
+from pytest_llmopt.core.engine import Varies, bare
 from pytest_llmopt.core.prompts import PromptSet, require_room
 from pytest_llmopt.core.values import LARGEST, Count, CountOrNone, Probability, Range
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
@@ -282,7 +282,7 @@ def _in_float32(candidate: Engine, reference: Engine, prompts: PromptSet, option
     Both sides compute in float32 where they are; nothing is loaded. No floor is measured: in float32 it is far below
     the practical limits. Whatever goes wrong here, the failure stands.
     """
-    engines: list[Engine] = [getattr(side, "engine", side) for side in (candidate, reference)]
+    engines = [bare(side) for side in (candidate, reference)]
     try:
         with ExitStack() as stack:
             for engine in engines:

@@ -347,3 +347,9 @@ class Varies(Protocol):
                 inside.
         """
         ...
+
+
+def bare(side: Engine) -> Engine:
+    """The engine behind a side of a comparison, which may do more than a side tells; an engine itself."""
+    engine: Engine = getattr(side, "engine", side)
+    return engine

@@ -17,7 +17,6 @@ from pytest_llmopt.core.values import (
     fit_fields,
     fit_options,
     nearest,
-    shown,
 )
 
 if TYPE_CHECKING:
