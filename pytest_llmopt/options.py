@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import pytest
 
 from pytest_llmopt.core.errors import OptionError
-from pytest_llmopt.core.values import Range, Seed, fit, shown, words
+from pytest_llmopt.core.values import PLAIN_TEXT, Range, Seed, fit, shown, words
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.loading import LoadPolicy
@@ -57,21 +57,18 @@ class Option:
             raise pytest.UsageError(msg)
         if isinstance(self.default, int):
             try:
-                number = int(text)
-            except ValueError:
+                return fit(self.flag, int(text), self.kind)
+            except (OptionError, ValueError):
                 msg = f"{self.flag} must be {words(self.kind)}, got {shown(text)}"
                 raise pytest.UsageError(msg) from None
-            return self._fitting(number)
         if self.choices and text not in self.choices:
             msg = f"{self.flag} must be one of {', '.join(self.choices)}, got {shown(text)}"
             raise pytest.UsageError(msg)
-        return text if text == self.default else self._fitting(text)
-
-    def _fitting(self, value: object) -> Any:
         try:
-            return fit(self.flag, value, self.kind)
-        except OptionError as error:
-            raise pytest.UsageError(str(error)) from None
+            return text if text == self.default else fit(self.flag, text, str)
+        except OptionError:
+            msg = f"{self.flag} must be {PLAIN_TEXT}, got {shown(text)}"
+            raise pytest.UsageError(msg) from None
 
 
 OPTIONS = {
