@@ -176,6 +176,8 @@ def _reference(mark: pytest.Mark, plain: Variant, settings: Settings, optimizati
     if wrong:
         msg = f"against takes optimizations and {', '.join(f'{name}=' for name in known)}; got {', '.join(wrong)}"
         raise OptionError(msg)
+    for key, value in mark.kwargs.items():
+        fit(f"against: {key}", value, str)
     inner = []
     for argument in mark.args:
         if not hasattr(argument, "mark"):

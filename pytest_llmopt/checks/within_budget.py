@@ -13,7 +13,7 @@ from pytest_llmopt.core.engine import SamplingParams, TokenIds
 from pytest_llmopt.core.errors import OptionError, RequirementMissingError
 from pytest_llmopt.core.optimization import build
 from pytest_llmopt.core.prompts import PromptSet
-from pytest_llmopt.core.values import LARGEST, Count, Range, Seed
+from pytest_llmopt.core.values import LARGEST, Count, Range, Seed, shown
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.timing import paired_ratio
 
@@ -85,6 +85,9 @@ def within_budget(
         OptionError: no limit is given, or one is wrong.
         RequirementMissingError: a limit on time is given and pytest-benchmark is switched off.
     """
+    if not hasattr(benchmark, "disabled"):
+        msg = f"assert_within_budget: benchmark={shown(benchmark)} cannot time anything; give the fixture `benchmark`"
+        raise OptionError(msg)
     budget = _budget(candidate, limits)
     timed = [name for name in TIMED if getattr(budget, name) is not None]
     metrics = _memory(candidate, reference, budget)
@@ -98,7 +101,7 @@ def within_budget(
             raise RequirementMissingError(name, msg)
         benchmark(lambda: None)
     else:
-        prompt = _prompt(candidate, prompts, prompt_tokens, seed)
+        prompt = _prompt(candidate, reference, prompts, prompt_tokens, seed)
         metrics |= _speed(candidate, reference, benchmark, [prompt], new_tokens, (rounds, max_rounds), budget)
     benchmark.extra_info.update({name: metric.estimate.point for name, metric in metrics.items()})
     return Verdict("within_budget", metrics, _evidence(metrics))
@@ -113,10 +116,11 @@ def _budget(candidate: Engine, limits: dict[str, float | str]) -> Budget:
     return budget
 
 
-def _prompt(candidate: Engine, prompts: object, length: int, seed: int) -> TokenIds:
+def _prompt(candidate: Engine, reference: Engine, prompts: object, length: int, seed: int) -> TokenIds:
     if prompts is not None:
         return PromptSet.of(prompts)[0].encode(candidate)
-    return tuple(int(token) for token in np.random.default_rng(seed).integers(0, candidate.vocab_size, length))
+    known = min(candidate.vocab_size, reference.vocab_size)
+    return tuple(int(token) for token in np.random.default_rng(seed).integers(0, known, length))
 
 
 def _memory(candidate: Engine, reference: Engine, budget: Budget) -> dict[str, Metric]:

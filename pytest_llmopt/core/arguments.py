@@ -66,7 +66,7 @@ def _bound(
     takes_any = any(item.kind is item.VAR_KEYWORD for item in parameters.values())
     for name in () if takes_any else options:
         if name not in parameters:
-            msg = f"{called} has no argument {name!r}; {nearest(name, known)}it takes {', '.join(known)}"
+            msg = f"{called} has no argument {shown(name)}; {nearest(name, known)}it takes {', '.join(known)}"
             raise OptionError(msg)
     try:
         return signature.bind(*args, **options)

@@ -172,7 +172,7 @@ def build(kind: type[Built], name: str, args: tuple[object, ...], options: Mappi
     values = dict(zip(known, args, strict=False))
     for key, value in options.items():
         if key not in known:
-            msg = f"{name} has no option {key!r}; {nearest(key, known)}options: {', '.join(known) or 'none'}"
+            msg = f"{name} has no option {shown(key)}; {nearest(key, known)}options: {', '.join(known) or 'none'}"
             raise OptionError(msg)
         if key in values:
             msg = f"{name} got {key!r} twice"

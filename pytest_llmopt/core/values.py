@@ -31,6 +31,7 @@ LARGEST = 2**31 - 1
 """Of a count: no model, cache or machine of today has room for more."""
 LONGEST_TEXT = 4096
 """Characters of a name or path."""
+PLAIN_TEXT = f"a text that is not empty, has at most {LONGEST_TEXT:,} characters, and no control character"
 PERCENT = 100
 
 
@@ -161,7 +162,7 @@ def words(kind: Any) -> str:
         None: "None",
         type(None): "None",
         bool: "True or False",
-        str: "a text (not empty, at most 4,096 characters, none of them a control character)",
+        str: "a text",
         int: f"a whole number{_ranges(extra)}",
         float: f"a finite number{_ranges(extra)}",
     }
@@ -324,6 +325,8 @@ def _ranges(extra: tuple[Any, ...]) -> str:
 def _hint(value: object, kind: Any) -> str:
     """What is likely meant, where it is plain."""
     accepted = words(kind)
+    if isinstance(value, str) and accepted.startswith("a text"):
+        return f"; it is to be {PLAIN_TEXT}"
     if isinstance(value, str) and "list" in accepted and "number" not in accepted:
         return f", such as [{shown(value)}]"
     if isinstance(value, str) and "number" in accepted:

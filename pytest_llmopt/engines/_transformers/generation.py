@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +17,7 @@ from pytest_llmopt.engines._transformers.scoring import padding_of, refuse_reque
 from pytest_llmopt.engines._transformers.watching import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import torch
 
@@ -175,7 +175,7 @@ def _run(
     if arguments.get("stop_strings"):
         arguments["tokenizer"] = loaded.tokenizer
     reseed(sampling.seed + batch)
-    with watching:
+    with watching, _memory_in_words():
         output = model.generate(input_ids.to(device), attention_mask=attention_mask.to(device), **arguments)
     emitted = output.sequences[:, width:].cpu()
     if len(output.logits) != emitted.shape[1]:
@@ -195,6 +195,19 @@ def _run(
         overrun = int((after_end != pad).sum())
         finished.append(Generation(tokens, evidence, reason, watch.steps(length), watch.timing, overrun))
     return finished
+
+
+@contextmanager
+def _memory_in_words() -> Iterator[None]:
+    """Inside it, an allocation that failed is said to be one."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error).partition("\n")[0]
+        if isinstance(error, RuntimeError) and "allocate" not in text and "out of memory" not in text:
+            raise
+        msg = f"there is no memory for this request ({text or 'MemoryError'}): ask for fewer tokens or a shorter cache"
+        raise RequestError(msg) from None
 
 
 def _finish(

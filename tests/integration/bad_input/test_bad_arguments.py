@@ -14,6 +14,7 @@ from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.values import fit, hints
 from pytest_llmopt.core.variant import Variant
 from pytest_llmopt.core.verdict import Status, Verdict
+from pytest_llmopt.gate import assert_gate
 
 CHECKS = Registry("checks", "check").names()
 NAN, INF, HUGE = math.nan, math.inf, 10**190
@@ -38,6 +39,8 @@ class Timer:
 
 def call(name, sides, prompts=PROMPTS, **options):
     """An assertion with a benchmark where it needs one."""
+    if name == "gate":
+        return assert_gate(*sides, prompts, **options)
     check = assertion(name, Registry("checks", "check").load(name))
     if name == "within_budget":
         return check(*sides, Timer(), prompts=prompts, **options)
@@ -115,6 +118,11 @@ ARGUMENTS = {
     "declared number": ("optimized", {"declared": 5}, ["declared=5", "list"]),
     "declared nothing known": ("optimized", {"declared": ["eos"]}, ["declared='eos'", "facts"]),
     "optimized tokens": ("optimized", {"max_new_tokens": 2.0}, ["max_new_tokens=2.0", WHOLE]),
+    "checks as text": ("gate", {"checks": "equivalent"}, ["checks='equivalent'", "such as ['equivalent']"]),
+    "no checks": ("gate", {"checks": []}, ["checks=[]", "a non-empty list"]),
+    "no such check": ("gate", {"checks": ["accurate"]}, ["has no accurate", "it has equivalent"]),
+    "stop in words": ("gate", {"stop_at_first": "yes"}, ["stop_at_first='yes'", "True or False"]),
+    "gate misspelled": ("gate", {"check": ["equivalent"]}, ["assert_gate", "'check'", "did you mean 'checks'?"]),
     "few new tokens": ("within_budget", {"new_tokens": 4, "ttft_ms": 9}, ["new_tokens=4", "from 16"]),
     "no rounds": ("within_budget", {"rounds": 0, "ttft_ms": 9}, ["rounds=0", "from 1"]),
     "no such limit": ("within_budget", {"ttft_sec": 9}, ["no option 'ttft_sec'", "ttft_ms"]),
@@ -178,6 +186,12 @@ def test_a_check_of_another_package_is_held_to_its_annotations_too(refusal, side
     refusal(lambda: check(*sides, PROMPTS, times="3"), ["assert_polite", "times='3'"])
     refusal(lambda: check(*sides, PROMPTS, share=NAN), ["share=nan"])
     refusal(lambda: check(*sides, PROMPTS, tims=3), ["did you mean 'times'?"])
+
+
+def test_a_benchmark_that_is_none_is_refused(refusal, sides):
+    check = assertion("within_budget", Registry("checks", "check").load("within_budget"))
+    refusal(lambda: check(*sides, None, ttft_ms=9), ["benchmark=None", "the fixture `benchmark`"])
+    refusal(lambda: check(*sides, ttft_ms=9), ["lacks benchmark", "the fixture `benchmark`"])
 
 
 def test_numbers_of_numpy_are_numbers(sides):

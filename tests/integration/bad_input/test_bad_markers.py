@@ -22,6 +22,11 @@ BAD_MARKERS = {
     "budget value": ("@llmopt.budget(decode_speedup=-1)", ["decode_speedup=-1"]),
     "budget NaN": ('@llmopt.budget(ttft_ms=float("nan"))', ["ttft_ms=nan", "a finite number above 0"]),
     "against": ('@llmopt.against("eager")', ["against takes optimizations", "'eager'"]),
+    "against another type": ("@llmopt.against(device=5)", ["against: device=5", "a text"]),
+    "against no engine": ("@llmopt.against(engine=3)", ["against: engine=3", "a text"]),
+    "against no model": ("@llmopt.against(model=None)", ["against: model=None", "a text"]),
+    "a method like a novel": ('@llmopt.quantized("x" * 9000)', ["unknown quantization method 'xxxx", "...", "gptq"]),
+    "an option like a novel": ('@llmopt.static_cache(**{"x" * 9000: 1})', ["has no option 'xxxx", "...", "compile"]),
     "cache": ("@llmopt.static_cache(max_cache_len=0)", ["max_cache_len=0"]),
     "cache as text": ('@llmopt.static_cache(max_cache_len="512")', ["max_cache_len='512'", "without quotes"]),
     "cache without end": ("@llmopt.static_cache(max_cache_len=10**190)", ["max_cache_len=1000", "at most 2147483647"]),
@@ -57,22 +62,24 @@ def test_a_bad_test_that_is_not_selected_does_not_stop_the_run(project):
     project.runpytest_inprocess("--llmopt-model", "tiny-llama", "-k", "other").assert_outcomes(passed=1, deselected=1)
 
 
+SEED = "--llmopt-seed must be a whole number from 0 to 4294967295"
+THREADS = "--llmopt-threads must be a whole number from 0 to 1024"
 BAD_OPTIONS = {
     "dtype": (["--llmopt-dtype=float8"], ["--llmopt-dtype must be one of"]),
     "seed in words": (["--llmopt-seed=one"], ["--llmopt-seed must be a whole number", "'one'"]),
-    "seed below": (["--llmopt-seed=-1"], ["--llmopt-seed=-1", "from 0 to 4294967295"]),
-    "seed without end": (["--llmopt-seed=" + "9" * 190], ["--llmopt-seed=99", "...", "from 0 to 4294967295"]),
-    "seed of thousands of digits": (["--llmopt-seed=" + "9" * 5000], ["--llmopt-seed must be a whole number"]),
-    "half a seed": (["--llmopt-seed=1.5"], ["whole number", "'1.5'"]),
-    "threads below": (["--llmopt-threads=-3"], ["--llmopt-threads=-3", "from 0 to 1024"]),
-    "threads beyond": (["--llmopt-threads=99999999"], ["--llmopt-threads=99999999", "from 0 to 1024"]),
+    "seed below": (["--llmopt-seed=-1"], [SEED, "'-1'"]),
+    "seed without end": (["--llmopt-seed=" + "9" * 190], [SEED, "'999", "..."]),
+    "seed of thousands of digits": (["--llmopt-seed=" + "9" * 5000], [SEED, "..."]),
+    "half a seed": (["--llmopt-seed=1.5"], [SEED, "'1.5'"]),
+    "threads below": (["--llmopt-threads=-3"], [THREADS, "'-3'"]),
+    "threads beyond": (["--llmopt-threads=99999999"], [THREADS, "'99999999'"]),
     "nothing required": (["--llmopt-require="], ["needs at least one name"]),
     "no model": (["--llmopt-model=,"], ["--llmopt-model needs at least one name"]),
-    "no report": (["--llmopt-report="], ["--llmopt-report=''", "not empty"]),
-    "no cache": (["--llmopt-cache="], ["--llmopt-cache=''", "not empty"]),
-    "no engine": (["--llmopt-engine="], ["--llmopt-engine=''", "not empty"]),
+    "no report": (["--llmopt-report="], ["--llmopt-report must be", "''"]),
+    "no cache": (["--llmopt-cache="], ["--llmopt-cache must be", "''"]),
+    "no engine": (["--llmopt-engine="], ["--llmopt-engine must be", "''"]),
     "inconclusive": (["--llmopt-inconclusive=maybe"], ["must be one of fail, warn", "'maybe'"]),
-    "control characters": (["--llmopt-draft=a\x1b[31m"], ["--llmopt-draft=", "control character"]),
+    "control characters": (["--llmopt-draft=a\x1b[31m"], ["--llmopt-draft must be", "'a\\x1b[31m'"]),
 }
 
 
@@ -85,8 +92,8 @@ def test_a_bad_option_is_a_usage_error(run_bad, case):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("llmopt_seed = -1", ["seed=-1", "from 0 to 4294967295"]),
-        ("llmopt_threads = many", ["must be a whole number from 0 to 1024", "'many'"]),
+        ("llmopt_seed = -1", ["llmopt", "seed must be a whole number from 0 to 4294967295", "-1"]),
+        ("llmopt_threads = many", ["must be a whole number from 0 to 1024", "many"]),
         ("llmopt_download = perhaps", ["llmopt_download must be true or false"]),
     ],
 )

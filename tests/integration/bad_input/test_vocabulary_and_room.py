@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 from contextlib import contextmanager
+from typing import ClassVar
 
 import pytest
 
@@ -12,6 +13,7 @@ from pytest_llmopt.core.context import Context
 from pytest_llmopt.core.engine import Continuation, SamplingParams
 from pytest_llmopt.core.errors import CombinationError, LlmoptError, NoRoomError, RequestError, VerdictError
 from pytest_llmopt.core.loading import LoadPolicy, locate
+from pytest_llmopt.core.optimization import Optimization, Promise
 from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.core.verdict import Status
@@ -130,6 +132,16 @@ def test_padding_that_has_no_row_is_replaced_by_one_that_has(plain, copy_of):
     assert len(padded.score([item.continuation for item in own])) == 2
 
 
+@dataclasses.dataclass(frozen=True)
+class Padded(Optimization):
+    """Sets the padding token of every call."""
+
+    promise: ClassVar[Promise] = Promise.EQUIVALENT
+
+    def for_transformers(self, plan):
+        plan.set("generate", "pad_token_id", 1024, by="padded")
+
+
 class _Named:
     """A tokenizer with another padding token."""
 
@@ -141,6 +153,16 @@ class _Named:
 
     def __call__(self, *args):
         return self._own(*args)
+
+
+def test_padding_that_an_optimization_asks_for_must_have_a_row(refusal):
+    refusal(lambda: opened("tiny-llama", ("test.padded", Padded())), ["pad_token_id=1024", "end at 1023"])
+
+
+def test_a_cache_that_no_machine_has_room_for_is_said_to_be_one(refusal, copy_of):
+    folder = copy_of("tiny-llama", {"max_position_embeddings": 2**31 - 1})
+    vast = opened(folder, ("decoding.static_cache", StaticCache(max_cache_len=2**31 - 1)))
+    refusal(lambda: vast.generate([(5, 6)], SamplingParams(2)), ["no memory", "shorter cache"], RequestError)
 
 
 SHORT = {"max_position_embeddings": 16, "rope_scaling": None, "rope_parameters": {"rope_type": "default"}}
