@@ -282,6 +282,15 @@ def test_options_of_pytest_have_their_usual_outcome(rules, options, outcomes):
         result.assert_outcomes(**outcomes)
 
 
+@pytest.mark.parametrize("option", ["--setup-plan", "--collect-only", "--fixtures-per-test"])
+def test_no_model_is_loaded_where_pytest_runs_no_fixture(rules, option):
+    rules.makepyfile(test_it=HEAD + "@llmopt.static_cache()\ndef test_it(candidate, reference): pass\n")
+    result = rules.runpytest_inprocess(option, "--llmopt-model", "./no-model-is-here")
+    assert result.ret == pytest.ExitCode.OK
+    if option != "--fixtures-per-test":
+        result.stdout.fnmatch_lines(["*test_it*no-model-is-here*"])
+
+
 def test_a_session_without_autoloaded_plugins(rules, monkeypatch):
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     rules.makeini("[pytest]\nllmopt_model = tiny-llama\n")
