@@ -21,7 +21,7 @@ from pytest_llmopt.fixtures import skip_or_fail
 from pytest_llmopt.generation import check_parameters, empty_parameters
 from pytest_llmopt.marker_levels import Level, is_mark, levels
 from pytest_llmopt.markers import Comparison, Marks, compare, gpu_requirement, key_of
-from pytest_llmopt.names import ASK, MODEL, NO_MODEL, PREFIX, REFUSED, is_ours, model_of
+from pytest_llmopt.names import ASK, MODEL, NO_MODEL, PREFIX, REFUSED, is_ours, model_of, nodeid_of
 from pytest_llmopt.session import COMPARISON, REQUIREMENTS, Session
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def describe(session: pytest.Session) -> None:
         found = _description(item)
         if found.error:
             wrong.add(item)
-            _report(config, _nodeid(item), found.error)
+            _report(config, nodeid_of(item), found.error)
             continue
         item.stash[REQUIREMENTS] = found.requirements
         if found.comparison is not None:
@@ -200,12 +200,6 @@ def _check_once(places: Iterable[Level]) -> None:
                 hint = "give both names to one: model('a', 'b')" if name == "model" else "keep one"
                 msg = f"{name} stands {names.count(name)} times on {level.where}: {hint}"
                 raise CombinationError(msg)
-
-
-def _nodeid(item: pytest.Item) -> str:
-    """The name of a test, without the group that pytest-xdist writes behind it."""
-    mark = item.get_closest_marker("xdist_group")
-    return item.nodeid if mark is None or not mark.args else item.nodeid.removesuffix(f"@{mark.args[0]}")
 
 
 def _report(config: pytest.Config, nodeid: str, reason: str) -> None:

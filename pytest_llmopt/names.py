@@ -58,3 +58,10 @@ def model_of(item: pytest.Item) -> str | None:
     """The model that a test runs against, if it asks for a side."""
     callspec = getattr(item, "callspec", None)
     return None if callspec is None else callspec.params.get(MODEL)
+
+
+def nodeid_of(item: pytest.Item) -> str:
+    """The name of a test, without the groups that pytest-xdist writes behind it."""
+    marks = item.iter_markers("xdist_group")
+    groups = {str(mark.args[0] if mark.args else mark.kwargs.get("name", "default")) for mark in marks}
+    return item.nodeid.removesuffix(f"@{'_'.join(sorted(groups))}")

@@ -17,6 +17,7 @@ from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.requirements import Requirement
 from pytest_llmopt.core.verdict import Status, Verdict
 from pytest_llmopt.markers import Comparison
+from pytest_llmopt.names import nodeid_of
 from pytest_llmopt.options import SESSION, SETTINGS
 from pytest_llmopt.reporting.failure import describe
 from pytest_llmopt.runtime.guard import Guard
@@ -105,7 +106,7 @@ class Session:
         def keep(check: str, status: Status, seconds: float, engine_seconds: float, **found: Any) -> None:
             item.stash.setdefault(RECORDS, []).append(
                 Record(
-                    nodeid=_nodeid(item),
+                    nodeid=nodeid_of(item),
                     check=check,
                     model=comparison.candidate.model,
                     variant=comparison.candidate.label,
@@ -243,12 +244,6 @@ class Session:
         return render(self.records, self._environment(), width=width, color=color)
 
 
-def _nodeid(item: pytest.Item) -> str:
-    """The name of a test, without the group that pytest-xdist writes behind it."""
-    group = item.get_closest_marker("xdist_group")
-    return item.nodeid if group is None else item.nodeid.removesuffix(f"@{group.args[0]}")
-
-
 def _reason(verdict: Verdict) -> str:
     """Why a verdict is not a PASS: the metrics that failed, then the diagnosis."""
     if verdict.status is Status.PASS:
@@ -272,7 +267,7 @@ def records_of(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.Tes
     reason = str(call.excinfo.value) if call.excinfo is not None else ""
     return [
         Record(
-            nodeid=_nodeid(item),
+            nodeid=nodeid_of(item),
             check="",
             model=comparison.candidate.model,
             variant=comparison.candidate.label,
