@@ -15,8 +15,9 @@ from pytest_llmopt._version import __version__
 from pytest_llmopt.core.errors import UnknownNameError
 from pytest_llmopt.core.loading import suites_folder
 from pytest_llmopt.gate_line import read
+from pytest_llmopt.keeper import PartOf
 from pytest_llmopt.options import ALL, REPORT
-from pytest_llmopt.session import Run
+from pytest_llmopt.report import Report
 
 TIMED = ("performance",)
 """Suites that are timed, and so must have the machine to themselves."""
@@ -103,11 +104,11 @@ def _parts(folder: Path, suites: list[str], workers: int) -> list[list[str]]:
 
 def _run(parts: list[list[str]], arguments: list[str]) -> int:
     """One pytest session after another, with one report and one table at the end; the gravest of their exit codes."""
-    run = Run()
+    report = Report(("llmopt", *sys.argv[1:]))
     codes = []
     for place, part in enumerate(parts):
-        run.goes_on = place + 1 < len(parts)
-        codes.append(int(pytest.main([*part, *arguments], plugins=[run])))
+        report.goes_on = place + 1 < len(parts)
+        codes.append(int(pytest.main([*part, *arguments], plugins=[PartOf(report)])))
         if codes[-1] not in CONTINUES:
             break
     # A part that selects nothing, as with -k, is no failure of the others.

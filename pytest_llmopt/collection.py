@@ -22,7 +22,8 @@ from pytest_llmopt.generation import check_parameters, empty_parameters
 from pytest_llmopt.marker_levels import Level, is_mark, levels
 from pytest_llmopt.markers import Comparison, Marks, compare, gpu_requirement, key_of
 from pytest_llmopt.names import ASK, MODEL, NO_MODEL, PREFIX, REFUSED, is_ours, model_of, nodeid_of
-from pytest_llmopt.session import COMPARISON, REQUIREMENTS, Session
+from pytest_llmopt.outcomes import COMPARISON
+from pytest_llmopt.session import REQUIREMENTS, Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

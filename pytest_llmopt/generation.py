@@ -136,7 +136,10 @@ def _asks(metafunc: pytest.Metafunc) -> bool:
     while names - known:
         name = (names - known).pop()
         known.add(name)
-        names.update(argument for fixture in fixtures.get(name, ())[-1:] for argument in fixture.argnames)
+        for fixture in reversed(fixtures.get(name, ())):
+            names.update(fixture.argnames)
+            if name not in fixture.argnames:  # it does not ask for the one that it overrides
+                break
     return MODEL in known
 
 

@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from pytest_llmopt.fixtures import candidate, llmopt_model, llmopt_variant, prompts, reference, skip_or_fail
+from pytest_llmopt.keeper import CARRIED, Keeper
 from pytest_llmopt.names import ASK, MARKERS, MODEL, PREFIX, REFUSED, VARIANT, is_ours, model_of, own_markers
-from pytest_llmopt.options import SESSION, SETTINGS, Settings, add_options
+from pytest_llmopt.options import SETTINGS, Settings, add_options
+from pytest_llmopt.timeout import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
 __all__ = ["candidate", "llmopt_model", "llmopt_variant", "prompts", "reference"]
 
-CARRIED = "llmopt_records"
-"""The attribute of a test report that carries its records, also from a worker of pytest-xdist to the controller."""
-SPENT = "llmopt_spent"
-"""Where a worker of pytest-xdist says what it has spent."""
+KEEPER = "llmopt-keeper"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,7 +44,10 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, full_name in own_markers().items():
         config.addinivalue_line("markers", f"{PREFIX}{name}(**options): apply {full_name} to the candidate")
     config.pluginmanager.register(_Arranger(), "llmopt-arranger")
-    config.pluginmanager.register(_Keeper(config), "llmopt-keeper")
+    keeper = Keeper(config)
+    config.pluginmanager.register(keeper, KEEPER)
+    if config.stash[SETTINGS].get("timeout"):
+        config.pluginmanager.register(Clock(config.stash[SETTINGS].get("timeout"), keeper.give_up), "llmopt-clock")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -108,38 +110,43 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Check what a test needs before any fixture loads anything."""
-    if is_ours(item):
-        from pytest_llmopt import collection
+    if not is_ours(item):
+        return
+    from pytest_llmopt import collection
 
-        collection.check_requirements(item)
+    collection.check_requirements(item)
+    keeper: Any = item.config.pluginmanager.get_plugin(KEEPER)
+    if keeper.has_crashed(item.nodeid):
+        pytest.fail("a worker crashed in this test before, so it is not run again", pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Say what a check refused in one message; skip where it found in mid-test that something is missing."""
+    """Skip where a check found in mid-test that something is missing."""
     if model_of(pyfuncitem) is None:
         return (yield)
-    from pytest_llmopt.core.errors import LlmoptError, RequirementMissingError
+    from pytest_llmopt.core.errors import RequirementMissingError
+    from pytest_llmopt.outcomes import COMPARISON
     from pytest_llmopt.session import Session
 
-    failure: LlmoptError
     try:
         return (yield)
-    except LlmoptError as error:
-        failure = error
-    if isinstance(failure, RequirementMissingError):
-        skip_or_fail(Session.of(pyfuncitem.config), failure, "")
-    pytest.fail(f"{pyfuncitem.nodeid}: {failure}", pytrace=False)
+    except RequirementMissingError as error:
+        skip_or_fail(Session.of(pyfuncitem.config), error, pyfuncitem.stash[COMPARISON].candidate.label)
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach the records of a test to its report."""
+    """Attach the records of a test to its report, once every other plugin has said what it makes of the phase."""
     report = yield
+    if is_ours(item) or "prompts" in getattr(item, "fixturenames", ()):
+        from pytest_llmopt.outcomes import explain
+
+        explain(item, call, report)
     if model_of(item) is not None:
-        from pytest_llmopt.session import records_of
+        from pytest_llmopt.outcomes import records_of
 
         # pytest-xdist carries attributes of plain JSON values to the controller.
         report.__dict__[CARRIED] = [record.to_json() for record in records_of(item, call, report)]
@@ -163,51 +170,3 @@ class _Arranger:
 
             items[:] = collection.arrange(config, items)
         return (yield)
-
-
-class _Keeper:
-    """Takes the records out of the reports of this process, or of all workers, and has the last word."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep what the report carries."""
-        carried = getattr(report, CARRIED, [])
-        if carried:
-            from pytest_llmopt.session import Session
-
-            Session.of(self._config).keep(carried)
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        """Keep what a worker of pytest-xdist has spent."""
-        spent = getattr(node, "workeroutput", {}).get(SPENT)
-        if spent is not None:
-            from pytest_llmopt.session import Session
-
-            Session.of(self._config).run.spent.append(spent)
-
-    def pytest_sessionfinish(self) -> None:
-        """Close every engine, also after Ctrl-C; say what this process has spent."""
-        ours = self._config.stash.get(SESSION, None)
-        if ours is not None:
-            costs = ours.close()
-            if hasattr(self._config, "workeroutput"):
-                self._config.workeroutput[SPENT] = costs
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the verdict table."""
-        ours = self._config.stash.get(SESSION, None)
-        if ours is not None and ours.records and not ours.run.goes_on:
-            terminalreporter.section("llmopt verdicts")
-            writer = terminalreporter._tw  # noqa: SLF001 - pytest has no public name for the width and the colors
-            # A log has no width of its own; a terminal has one to keep to.
-            width = max(80, writer.fullwidth) if terminalreporter.isatty else 200
-            terminalreporter.write(ours.table(width=width, color=writer.hasmarkup))
-            terminalreporter.write_line(f"report  {ours.settings.report}")
-            methods = ours.write_methods()
-            if methods is not None:
-                terminalreporter.section("llmopt methods")
-                terminalreporter.write(methods.read_text(encoding="utf-8"))
-                terminalreporter.write_line(f"\nready to paste  {methods}")

@@ -20,6 +20,7 @@ from pytest_llmopt.core.errors import EmptySampleError, OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.requirements import format_bytes
+from pytest_llmopt.core.text import brief
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.intervals import (
     cluster_mean,
@@ -266,7 +267,7 @@ def _evidence(metrics: dict[str, Metric]) -> str:
         f"KL prefill {told('kl_prefill')}, decode {told('kl_decode')} {limit('kl_decode')}, "
         f"worst prompt {metrics['kl_worst_prompt'].estimate.point:.2g} {limit('kl_worst_prompt')}, "
         f"top-1 {metrics['top1_agreement'].estimate.point:.1%}, "
-        f"perplexity x{metrics['perplexity_ratio'].estimate.point:.4f}, "
+        f"perplexity x{brief(metrics['perplexity_ratio'].estimate.point, '.4f')}, "
         f"{metrics['weight_saving'].estimate.point:.2f}x smaller"
     )
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
+from pytest_llmopt.core.text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
 class LlmoptError(Exception):
-    """Anything this package refuses to do, with the reason and the way out."""
+    """Anything this package refuses to do, with the reason and the way out; safe to print."""
+
+    def __init__(self, message: str = "") -> None:
+        """Keep the message without anything that a terminal would obey."""
+        super().__init__(printable(message))
 
 
 class UnknownNameError(LlmoptError):
@@ -55,8 +61,18 @@ class UnsoundReferenceError(LlmoptError):
     """
 
 
-class StaleCacheWarning(UserWarning):
-    """A file or folder of the cache that does not hold what it should; names it. What it held is made again."""
+class TestTimeoutError(LlmoptError):
+    """A test that took longer than `--llmopt-timeout`; carries the stack that it was seen in."""
+
+    __test__ = False
+
+
+class LlmoptWarning(UserWarning):
+    """Something that lets a test pass without what its author may have meant; its text says what to do."""
+
+
+class StaleCacheWarning(LlmoptWarning):
+    """A file or folder of the cache that does not hold, or cannot take, what it should; names it. It is made again."""
 
 
 class EmptySampleError(LlmoptError):

@@ -333,6 +333,22 @@ def test_generated(candidate, reference, request):
         rules.runpytest_inprocess(*options).assert_outcomes(passed=10)
 
 
+def test_a_fixture_may_wrap_a_side_under_its_own_name(described):
+    source = """
+@pytest.fixture
+def candidate(candidate): return candidate
+
+@llmopt.static_cache()
+def test_it(candidate): pass
+
+@pytest.mark.usefixtures("candidate")
+@llmopt.prompt_lookup()
+def test_used(): pass
+"""
+    found, _ = described(HEAD + source)
+    assert [text.partition(" against")[0] for text in found.values()] == ["static_cache", "prompt_lookup(num_draft_tokens=3)"]
+
+
 def test_models_of_one_name_are_told_apart(rules, described):
     for folder in ("a", "b"):
         rules.mkdir(folder).joinpath("mine").mkdir()
