@@ -63,7 +63,7 @@ def gate(
     known = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(("_", ".")))
     try:
         _check_suites(suite or [], known)
-        settings = [*_settings(folder), f"--llmopt-report={report}"]
+        settings = [*_settings(folder, context.args), f"--llmopt-report={report}"]
         settings += [f"--llmopt-require={require}"] if require else []
         line = read(context.args, settings)
     except pytest.UsageError as error:
@@ -81,9 +81,12 @@ def _check_suites(suites: list[str], known: list[str]) -> None:
             raise pytest.UsageError(str(UnknownNameError("--suite", name, known)))
 
 
-def _settings(folder: Path) -> list[str]:
+def _settings(folder: Path, words: list[str]) -> list[str]:
     """How the suites are run: by settings of their own, not by those of the project that the user stands in."""
     arguments = ["-c", str(folder / "pytest.ini"), f"--rootdir={folder}", "-p", "no:cacheprovider", "-q"]
+    if {"no:benchmark", "-pno:benchmark"} & set(words):
+        # The options of pytest-benchmark go with it.
+        arguments += ["-o", "addopts=--strict-markers --strict-config"]
     if os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
         # What the suites cannot do without, and what shares them among workers.
         plugins = [name for name in PLUGINS if entry_points(group="pytest11", name=name)]

@@ -55,9 +55,12 @@ def read(words: Sequence[str], settings: Sequence[str]) -> GateLine:
     """
     marked = [_Word(word) for word in words]
     # The models are not where tests are, so no conftest is to be looked for there.
-    config = _prepareconfig([*settings, "--noconftest", *marked])
     try:
-        alone = list(config.option.file_or_dir)
+        config = _prepareconfig([*settings, "--noconftest", *marked])
+    except ImportError as error:  # a plugin that is not there
+        raise pytest.UsageError(str(error)) from None
+    try:
+        alone = list(getattr(config.option, "file_or_dir", ()))  # none where pytest only shows its help
         named = config.getoption(OPTIONS["model"].flag) or []
         started = config.invocation_params.dir
     finally:

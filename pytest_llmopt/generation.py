@@ -46,6 +46,9 @@ def apply_model_parameters(metafunc: pytest.Metafunc) -> None:
     """Give the runs whose own parameters carry a `model` marker the models of that marker instead."""
     # pytest has no public way to change what was parametrized before.
     calls: list[Any] = metafunc._calls  # noqa: SLF001
+    if not _asks(metafunc):
+        metafunc._calls = [_without_model(call) for call in calls if call.params[MODEL] == calls[0].params[MODEL]]  # noqa: SLF001
+        return
     marks = [next((mark for mark in call.marks if mark.name == f"{PREFIX}model"), None) for call in calls]
     if not any(marks):
         return
@@ -123,6 +126,27 @@ def _ids(names: tuple[str, ...]) -> list[str]:
         if len(set(ids)) == len(ids):
             break
     return ids
+
+
+def _asks(metafunc: pytest.Metafunc) -> bool:
+    """Whether a test still asks for a side, now that its parameters may have taken the place of one."""
+    fixtures = metafunc._arg2fixturedefs  # noqa: SLF001
+    known: set[str] = set()
+    names = set(metafunc.definition._fixtureinfo.initialnames)  # noqa: SLF001
+    while names - known:
+        name = (names - known).pop()
+        known.add(name)
+        for fixture in reversed(fixtures.get(name, ())):
+            names.update(fixture.argnames)
+            if name not in fixture.argnames:  # it does not ask for the one that it overrides
+                break
+    return MODEL in known
+
+
+def _without_model(call: Any) -> Any:
+    params = {name: value for name, value in call.params.items() if name != MODEL}
+    indices = {name: place for name, place in call.indices.items() if name != MODEL}
+    return dataclasses.replace(call, params=params, indices=indices, _idlist=call._idlist[1:])  # noqa: SLF001
 
 
 def _with_model(call: Any, name: str, id_: str) -> Any:

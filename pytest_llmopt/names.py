@@ -61,6 +61,7 @@ def model_of(item: pytest.Item) -> str | None:
 
 
 def nodeid_of(item: pytest.Item) -> str:
-    """The name of a test, without the group that pytest-xdist writes behind it."""
-    group = item.get_closest_marker("xdist_group")
-    return item.nodeid if group is None or not group.args else item.nodeid.removesuffix(f"@{group.args[0]}")
+    """The name of a test, without the groups that pytest-xdist writes behind it."""
+    marks = item.iter_markers("xdist_group")
+    groups = {str(mark.args[0] if mark.args else mark.kwargs.get("name", "default")) for mark in marks}
+    return item.nodeid.removesuffix(f"@{'_'.join(sorted(groups))}")

@@ -73,8 +73,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, object, 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep the tests of one candidate on one worker, for `--dist loadgroup`, so that it is loaded once."""
-    if model_of(item) is not None and item.config.getoption("loadgroup", default=False):
+    """Keep the tests of one candidate on one worker, for `--dist loadgroup`, so that it is loaded once.
+
+    A group of the user's own stays what it is.
+    """
+    ours = model_of(item) is not None and item.get_closest_marker("xdist_group") is None
+    if ours and item.config.getoption("loadgroup", default=False):
         from pytest_llmopt import collection
 
         item.add_marker(pytest.mark.xdist_group(collection.group(item)))

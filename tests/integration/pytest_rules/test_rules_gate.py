@@ -65,6 +65,7 @@ GOES_TO_PYTEST = [
     ("--junitxml out.xml --tb short mine", ["--llmopt-model=mine", "--junitxml", "out.xml", "--tb", "short"]),
     ("--durations=3 mine -vv", ["--llmopt-model=mine", "--durations=3", "-vv"]),
     ("-W error tiny-qwen --deselect a", ["--llmopt-model=tiny-qwen", "-W", "error", "--deselect", "a"]),
+    ("-h", ["--llmopt-model=zoo", "-h"]),
     ("--dist loadgroup org/name", ["--llmopt-model=org/name", "--dist", "loadgroup"]),
     ("-- mine -q", ["--llmopt-model=mine", "-q"]),
     ("", ["--llmopt-model=zoo"]),
@@ -115,6 +116,7 @@ REFUSED = [
     ("mine --maxfail many", "invalid int value: 'many'"),
     ("--suite acuracy mine", "unknown --suite 'acuracy'; did you mean 'accuracy'?"),
     ("''", "'' is no model"),
+    ("mine -p no_such_plugin", 'Error importing plugin "no_such_plugin"'),
 ]
 
 
@@ -133,6 +135,12 @@ def test_only_the_model_that_is_named_is_tested(folder):
     assert result.returncode == pytest.ExitCode.OK, result.stdout + result.stderr
     assert names
     assert all("[mine-" in name and "nf4" in name for name in names)
+
+
+def test_the_gate_runs_without_pytest_benchmark(told):
+    suites, given = told("--suite accuracy mine -p no:benchmark")
+    assert suites == ["accuracy"]
+    assert given[-3:] == ["--llmopt-model=mine", "-p", "no:benchmark"]
 
 
 def test_the_gate_brings_its_plugins_where_none_are_loaded_unasked(folder, monkeypatch):

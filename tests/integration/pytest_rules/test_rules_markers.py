@@ -317,9 +317,43 @@ def test_indirect(candidate): assert candidate == "c"
 
 @pytest.mark.parametrize("llmopt_model", ["x"])
 def test_model(llmopt_model): assert llmopt_model == "x"
-"""
+""",
+        test_generated="""
+def pytest_generate_tests(metafunc):
+    for name in {"candidate", "reference"} & set(metafunc.fixturenames):
+        metafunc.parametrize(name, [f"{name} 1", f"{name} 2"])
+
+def test_generated(candidate, reference, request):
+    assert request.node.name in {f"test_generated[candidate {n}-reference {m}]" for n in (1, 2) for m in (1, 2)} | {
+        f"test_generated[reference {n}-candidate {m}]" for n in (1, 2) for m in (1, 2)
+    }
+""",
     )
-    rules.runpytest_inprocess().assert_outcomes(passed=6)
+    for options in ([], ["-o", "llmopt_model="], ["--llmopt-model", "zoo"]):
+        rules.runpytest_inprocess(*options).assert_outcomes(passed=10)
+
+
+def test_a_fixture_may_wrap_a_side_under_its_own_name(described):
+    source = """
+@pytest.fixture
+def candidate(candidate): return candidate
+
+@llmopt.static_cache()
+def test_it(candidate): pass
+
+@pytest.mark.usefixtures("candidate")
+@llmopt.prompt_lookup()
+def test_used(): pass
+"""
+    found, _ = described(HEAD + source)
+    assert [text.partition(" against")[0] for text in found.values()] == ["static_cache", "prompt_lookup(num_draft_tokens=3)"]
+
+
+def test_models_of_one_name_are_told_apart(rules, described):
+    for folder in ("a", "b"):
+        rules.mkdir(folder).joinpath("mine").mkdir()
+    found, _ = described(HEAD + "def test_it(candidate): pass\n", "--llmopt-model", "a/mine,b/mine/,tiny-qwen,./a/mine")
+    assert list(found) == ["test_it[a/mine]", "test_it[b/mine]", "test_it[tiny-qwen]"]
 
 
 def test_models_may_be_given_by_pytests_own_parameters(described):

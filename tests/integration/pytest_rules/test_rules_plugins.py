@@ -1,5 +1,6 @@
 """What pytest and its plugins do with tests of ours is what they do with any other."""
 
+import json
 import re
 import subprocess
 import sys
@@ -218,6 +219,33 @@ def test_pytest_may_go_on_in_spite_of_bad_markers(rules, workers):
     assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
+def test_groups_of_the_users_own_stay_what_they_are(rules):
+    rules.makepyfile(
+        test_it=HEAD
+        + """
+EXOTIC = llmopt.optimization("mine.exotic")
+
+@EXOTIC
+@pytest.mark.xdist_group("own")
+def test_own(candidate): pass
+
+@EXOTIC
+@pytest.mark.xdist_group(name="named")
+def test_named(candidate): pass
+
+@EXOTIC
+def test_ours(candidate): pass
+"""
+    )
+    result = rules.runpytest_subprocess("-n", "1", "--dist", "loadgroup", "-v", "-p", "no:benchmark")
+    result.assert_outcomes(skipped=3)
+    groups = {line.split()[-1].rpartition("@")[2] for line in result.outlines if "SKIPPED test_it.py" in line}
+    assert {"own", "named"} < groups
+    report = json.loads(rules.path.joinpath(".llmopt/report.json").read_text())
+    names = {record["nodeid"].rpartition("::")[2] for record in report["records"]}
+    assert names == {"test_own[tiny-llama]", "test_named[tiny-llama]", "test_ours[tiny-llama]"}
+
+
 def test_a_misspelled_requirement_is_told_under_xdist_as_well(rules):
     rules.makepyfile(test_it=HEAD + "@llmopt.gpu\ndef test_it(): pass\n")
     result = rules.runpytest_subprocess("-n", "1", "--llmopt-require", "gpuu")
@@ -280,6 +308,15 @@ def test_options_of_pytest_have_their_usual_outcome(rules, options, outcomes):
     assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
     if outcomes:
         result.assert_outcomes(**outcomes)
+
+
+@pytest.mark.parametrize("option", ["--setup-plan", "--collect-only", "--fixtures-per-test"])
+def test_no_model_is_loaded_where_pytest_runs_no_fixture(rules, option):
+    rules.makepyfile(test_it=HEAD + "@llmopt.static_cache()\ndef test_it(candidate, reference): pass\n")
+    result = rules.runpytest_inprocess(option, "--llmopt-model", "./no-model-is-here")
+    assert result.ret == pytest.ExitCode.OK
+    if option != "--fixtures-per-test":
+        result.stdout.fnmatch_lines(["*test_it*no-model-is-here*"])
 
 
 def test_a_session_without_autoloaded_plugins(rules, monkeypatch):
