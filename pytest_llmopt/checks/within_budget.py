@@ -13,7 +13,8 @@ from pytest_llmopt.core.engine import SamplingParams, TokenIds
 from pytest_llmopt.core.errors import OptionError, RequirementMissingError
 from pytest_llmopt.core.optimization import build
 from pytest_llmopt.core.prompts import PromptSet
-from pytest_llmopt.core.values import LARGEST, Count, Range, Seed, shown
+from pytest_llmopt.core.text import shown
+from pytest_llmopt.core.values import LARGEST, Count, Range, Seed
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.timing import paired_ratio
 

@@ -346,7 +346,10 @@ def test_it(candidate): pass
 def test_used(): pass
 """
     found, _ = described(HEAD + source)
-    assert [text.partition(" against")[0] for text in found.values()] == ["static_cache", "prompt_lookup(num_draft_tokens=3)"]
+    assert [text.partition(" against")[0] for text in found.values()] == [
+        "static_cache",
+        "prompt_lookup(num_draft_tokens=3)",
+    ]
 
 
 def test_models_of_one_name_are_told_apart(rules, described):
