@@ -333,6 +333,7 @@ def test_generated(candidate, reference, request):
         rules.runpytest_inprocess(*options).assert_outcomes(passed=10)
 
 
+@pytest.mark.skipif(pytest.version_tuple < (9,), reason="needs pytest 9, which looks into fixtures that are overridden")
 def test_a_fixture_may_wrap_a_side_under_its_own_name(described):
     source = """
 @pytest.fixture
@@ -346,7 +347,8 @@ def test_it(candidate): pass
 def test_used(): pass
 """
     found, _ = described(HEAD + source)
-    assert [text.partition(" against")[0] for text in found.values()] == ["static_cache", "prompt_lookup(num_draft_tokens=3)"]
+    wrapped = [text.partition(" against")[0] for text in found.values()]
+    assert wrapped == ["static_cache", "prompt_lookup(num_draft_tokens=3)"]
 
 
 def test_models_of_one_name_are_told_apart(rules, described):
