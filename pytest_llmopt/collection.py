@@ -9,6 +9,7 @@ from pytest_llmopt.core.requirements import Requirement, require
 from pytest_llmopt.fixtures import skip_or_fail
 from pytest_llmopt.markers import Comparison, Marks, compare, gpu_requirement
 from pytest_llmopt.names import PREFIX, is_ours, model_of
+from pytest_llmopt.prechecks import refusals
 from pytest_llmopt.session import COMPARISON, REQUIREMENTS, Session
 
 BY_MODEL = ("benchmark", "draft", "flash_attention_2", "flash_attention_3", "flex_attention", "memory", "sdpa")
@@ -19,7 +20,7 @@ def describe(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Turn the markers of every test of ours into what it compares and what it needs.
 
     Raises:
-        pytest.UsageError: markers are wrong; names every test that has such markers.
+        pytest.UsageError: markers are wrong, or name what does not exist; names every test that has such markers.
     """
     session = Session.of(config)
     errors = []
@@ -33,6 +34,9 @@ def describe(config: pytest.Config, items: list[pytest.Item]) -> None:
     if errors:
         raise pytest.UsageError("\n".join(errors))
     _check_required(session, items)
+    wrong = refusals(session, items)
+    if wrong:
+        raise pytest.UsageError("\n".join(wrong))
 
 
 def group(item: pytest.Item) -> str:

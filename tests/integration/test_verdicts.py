@@ -88,7 +88,7 @@ def test_a_load_that_fails_gives_the_message_of_the_library(project):
     project.makepyfile(EQUIVALENT.format(planted='"planted.broken"'))
     result = project.runpytest_inprocess("--llmopt-model", "tiny-llama")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*cannot load broken of tiny-llama: ValueError: shapes of scales do not fit*"])
+    result.stdout.fnmatch_lines(["*cannot load broken of tiny-llama: shapes of scales do not fit*"])
 
 
 def test_accuracy_tells_rounding_from_a_shifted_zero_point(project, records):
