@@ -9,10 +9,13 @@ from pytest_llmopt.core.requirements import Requirement, require
 from pytest_llmopt.fixtures import skip_or_fail
 from pytest_llmopt.markers import Comparison, Marks, compare, gpu_requirement
 from pytest_llmopt.names import PREFIX, is_ours, model_of
-from pytest_llmopt.prechecks import refusals
+from pytest_llmopt.prechecks import named, refusals
 from pytest_llmopt.session import COMPARISON, REQUIREMENTS, Session
 
-BY_MODEL = ("benchmark", "draft", "flash_attention_2", "flash_attention_3", "flex_attention", "memory", "sdpa")
+BY_MODEL = (
+    *("benchmark", "draft", "flash_attention_2", "flash_attention_3", "flex_attention", "memory", "sdpa"),
+    *("torch", "transformers"),
+)
 """Requirements that turn up only when a model is loaded or a check runs."""
 
 
@@ -36,7 +39,7 @@ def describe(config: pytest.Config, items: list[pytest.Item]) -> None:
     _check_required(session, items)
     wrong = refusals(session, items)
     if wrong:
-        raise pytest.UsageError("\n".join(wrong))
+        raise pytest.UsageError("\n".join(f"{named(tests)}: {message}" for message, tests in wrong.items()))
 
 
 def group(item: pytest.Item) -> str:

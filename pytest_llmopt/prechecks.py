@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from pytest_llmopt.session import Session
 
 
-def refusals(session: Session, items: list[pytest.Item]) -> list[str]:
-    """What is wrong with the two sides of tests, each with the first test that it is wrong for.
+def refusals(session: Session, items: list[pytest.Item]) -> dict[str, list[pytest.Item]]:
+    """What is wrong with the two sides of tests, in a sentence each, with the tests that it is wrong for.
 
     A test that will be skipped for its requirements is left to that. What only a marker names may still be made by a
     fixture, so that it is looked for again when the test runs.
     """
     checked: dict[str, LlmoptError | None] = {}
-    tests: dict[str, list[str]] = {}
+    tests: dict[str, list[pytest.Item]] = {}
     for item in items:
         comparison = item.stash.get(COMPARISON, None)
         if comparison is None:
@@ -35,18 +35,25 @@ def refusals(session: Session, items: list[pytest.Item]) -> list[str]:
                 checked[variant.digest] = _checked(session, variant)
             error = checked[variant.digest]
             if error is not None and _counts(session, error, role, item):
-                tests.setdefault(f"{role}: {error}", []).append(item.nodeid)
+                tests.setdefault(f"{role}: {error}", []).append(item)
                 break
-    return [f"{_named(names)}: {message}" for message, names in tests.items()]
+    return tests
+
+
+def named(items: list[pytest.Item]) -> str:
+    """The first test, and how many more there are."""
+    first = items[0].nodeid
+    return first if len(items) == 1 else f"{first} and {len(items) - 1} more tests"
 
 
 def _checked(session: Session, variant: Variant) -> LlmoptError | None:
     """What an engine finds wrong with a variant; None where it finds nothing or does not look."""
-    engine = session.engines.load(variant.engine)
-    if not isinstance(engine, Prechecks):
-        return None
     try:
-        engine.precheck(variant, session.settings.policy)
+        engine = session.engines.load(variant.engine)
+        if isinstance(engine, Prechecks):
+            engine.precheck(variant, session.settings.policy)
+    except ImportError:
+        return None  # of an engine's own library; its test will say so
     except LlmoptError as error:
         return error
     return None
@@ -70,8 +77,3 @@ def _is_skipped(item: pytest.Item) -> bool:
     except RequirementMissingError:
         return True
     return False
-
-
-def _named(nodeids: list[str]) -> str:
-    """The first test, and how many more there are."""
-    return nodeids[0] if len(nodeids) == 1 else f"{nodeids[0]} and {len(nodeids) - 1} more tests"

@@ -69,10 +69,10 @@ def check_model(
     if stated is not None:
         check_quantization(stated, f"quantization_config in config.json of the {what}")
     _check_generation(folder, config, what)
-    if tokenizer:
-        _check_tokenizer(folder, config, what)
     if weights and not config.get("transformers_weights"):
         check_weights(folder, what, unsafe=policy.unsafe_weights)
+    if tokenizer:
+        _check_tokenizer(folder, config, what)
 
 
 def check_quantization(stated: object, place: str) -> None:
@@ -215,7 +215,7 @@ def _check_generation(folder: Path, config: Mapping[str, Any], what: str) -> Non
     Other fields are not looked at: what is sampled by is said with every request, of both sides alike.
     """
     file = folder / "generation_config.json"
-    stated = object_in(file, what) if file.is_file() else config
+    stated = object_in(file, what) if file.exists() else config
     wrong = _wrong_token(stated) or ("" if stated is config else _wrong_number(stated))
     if wrong:
         source = "config.json" if stated is config else file.name
@@ -252,13 +252,16 @@ def _check_tokenizer(folder: Path, config: Mapping[str, Any], what: str) -> None
     found = [path.name.lower() for path in folder.iterdir()]
     if not any(sign in name for name in found for sign in SIGNS):
         kind = next(iter(config.get("architectures") or ()), config.get("model_type"))
+        other = "name a model of texts"
+        if config.get("quantization_config"):
+            other = "name the model that it was made from, and give this to quantized(checkpoint=...)"
         msg = (
             f"the {what} has no tokenizer: no tokenizer.json in the folder of this {kind}; copy the one that it was "
-            "trained with, or name a model of texts"
+            f"trained with, or {other}"
         )
         raise ModelError(msg)
     for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
-        if (folder / name).is_file():
+        if (folder / name).exists():
             object_in(folder / name, what)
 
 

@@ -33,7 +33,11 @@ def said(error: BaseException) -> str:
     words = KINDS.sub("", words).rstrip(". ")
     if isinstance(error, LookupError) and type(error).__module__ == "builtins":
         # The text of these is only the key that was looked for.
-        words = f"there is no {words}" if isinstance(error, KeyError) else f"{words} (something is empty or too short)"
+        key = str(error.args[0]) if error.args else ""
+        if isinstance(error, KeyError):
+            words = " ".join(key.split()) if " " in key else f"there is no {words}"
+        else:
+            words = f"{words} (something is empty or too short)"
     words = words or f"it stopped without a word ({type(error).__name__})"
     return words if len(words) <= WORDS else f"{words[:WORDS].rstrip()}..."
 

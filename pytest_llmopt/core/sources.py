@@ -52,6 +52,7 @@ def place_of(name: object, policy: LoadPolicy, role: str = "model") -> Path | No
         NotHereError: there is no such folder, and no copy of such a model of the hub.
         ModelError: no model can have that name, or what has it is no folder.
     """
+    name = os.fspath(name) if isinstance(name, os.PathLike) else name
     if not isinstance(name, str) or not name.strip():
         msg = f"the name of a {role} is empty or no text, got {name!r}; give {NAMED_BY[role]}"
         raise ModelError(msg)
@@ -89,8 +90,11 @@ def _refuse_no_folder(path: Path, name: str, role: str) -> None:
         target = shown(str(path.readlink()))
         msg = f"the {role} {shown(name)} is a link that leads nowhere (to {target}); mend it, or name the folder"
         raise ModelError(msg)
-    if not path.is_file():
+    if not path.exists():
         return
+    if not path.is_file():
+        msg = f"the {role} {shown(name)} is neither a folder nor a file; name the folder of a model"
+        raise ModelError(msg)
     with path.open("rb") as file:
         start = file.read(4)
     if path.suffix.lower() == ".gguf" or start == b"GGUF":

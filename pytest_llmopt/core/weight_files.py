@@ -115,8 +115,9 @@ def _none(folder: Path, what: str, *, unsafe: bool) -> str:
     """Why a folder has no weights that can be loaded, and what to do."""
     files = sorted(path for path in folder.iterdir() if path.name not in NO_WEIGHTS)
     for file in files:
-        if file.name in {WHOLE, INDEX} and file.is_symlink():
-            return f"{file.name} of the {what} is a link that leads nowhere; copy the file itself"
+        if file.name in {WHOLE, INDEX}:
+            found = "a folder" if file.is_dir() else "a link that leads nowhere"
+            return f"{file.name} of the {what} is {found}; copy the file itself"
     if (folder / "adapter_config.json").is_file():
         return (
             f"the {what} is an adapter without its base; name the base, and put @llmopt.lora(adapter=...) on the test"

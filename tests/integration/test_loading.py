@@ -62,8 +62,10 @@ def test_weights_that_are_not_safetensors_load_only_on_request(project):
     (folder / "model.safetensors").unlink()
     project.makepyfile("def test_it(candidate): assert candidate.vocab_size")
     refused = project.runpytest_inprocess("--llmopt-model", str(folder))
-    assert refused.ret == pytest.ExitCode.USAGE_ERROR
-    refused.stderr.fnmatch_lines(["*can run code*convert them to safetensors*--llmopt-unsafe-weights*"])
+    assert refused.ret in {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERRUPTED}
+    text = "\n".join([*refused.outlines, *refused.errlines])
+    for piece in ("can run code", "convert them to safetensors", "--llmopt-unsafe-weights"):
+        assert piece in text
     project.runpytest_inprocess("--llmopt-model", str(folder), "--llmopt-unsafe-weights").assert_outcomes(passed=1)
 
 

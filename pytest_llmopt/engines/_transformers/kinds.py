@@ -75,7 +75,9 @@ def refuse_unknown_method(stated: Any, source: str) -> None:
     if method not in METHODS and not (stated.get("load_in_4bit") or stated.get("load_in_8bit")):
         known = sorted({name.removesuffix("_4bit").removesuffix("_8bit") for name in METHODS})
         near = difflib.get_close_matches(method.lower(), known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = f"did you mean {near[0]!r}? " if near and near[0] != method else ""
+        if method == "bitsandbytes":
+            hint = "this method needs load_in_4bit or load_in_8bit beside its name; "
         msg = (
             f"{source} says quant_method={method!r}, which Transformers does not know; {hint}"
             f"it knows {', '.join(known)}; correct it, or install the package that adds it"

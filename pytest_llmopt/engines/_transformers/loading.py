@@ -18,7 +18,7 @@ from pytest_llmopt.engines._transformers.footprint import parameters_of
 from pytest_llmopt.engines._transformers.kinds import refuse_bidirectional, refuse_other_kinds, refuse_unknown_method
 from pytest_llmopt.engines._transformers.modes import refuse_training
 from pytest_llmopt.engines._transformers.peak import PeakMemory
-from pytest_llmopt.engines._transformers.tokens import ends_of, refuse_other_tokens
+from pytest_llmopt.engines._transformers.tokens import ends_of, refuse_no_tokens, refuse_other_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,7 +80,7 @@ def load(variant: Variant, policy: LoadPolicy) -> Loaded:
         owners = _gather(variant, plan)
         with explained(f"the tokenizer of {shown(variant.model)} cannot be loaded", TOKENIZER):
             tokenizer = transformers.AutoTokenizer.from_pretrained(plan.model, **source)
-            tokenizer("a text")
+            refuse_no_tokens(tokenizer, variant.model)
         with torch.random.fork_rng(), PeakMemory(device) as peak:
             torch.manual_seed(policy.seed)
             started = time.perf_counter()

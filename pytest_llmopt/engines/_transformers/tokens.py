@@ -8,6 +8,18 @@ from pytest_llmopt.core.errors import ModelError
 from pytest_llmopt.core.quoting import shown
 
 
+def refuse_no_tokens(tokenizer: Any, name: str) -> None:
+    """Accept a tokenizer that has tokens for a text.
+
+    Raises:
+        ModelError: it makes none of it, or has special tokens only.
+    """
+    ids, own = tokenizer("a text")["input_ids"], len(tokenizer.get_vocab()) - len(tokenizer.added_tokens_decoder)
+    if not ids or not own:
+        msg = f"the tokenizer of {shown(name)} has no tokens for a text; copy the one that the model was trained with"
+        raise ModelError(msg)
+
+
 def refuse_other_tokens(tokenizer: Any, model: Any, name: str) -> None:
     """Accept a tokenizer of which every token has a row in the embedding.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_llmopt.core.errors import OptionError, RequirementMissingError
 from pytest_llmopt.core.inspection import Claim
-from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise, one_of
+from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 from pytest_llmopt.optimizations.decoding._claims import compiled_claims
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.inspection import Use
 
 __all__ = ["StaticCache"]
-
-MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
 @dataclass(frozen=True)
@@ -38,8 +36,7 @@ class StaticCache(Optimization):
     dynamic: bool | None = None
 
     def __post_init__(self) -> None:
-        """Refuse modes that `torch.compile` does not have, a length without room, and reuse without a length."""
-        one_of("mode", self.mode, MODES)
+        """Refuse a length without room, and reuse without a length."""
         if self.max_cache_len is not None and self.max_cache_len < 1:
             msg = f"max_cache_len={self.max_cache_len} has no room for a token"
             raise OptionError(msg)

@@ -53,6 +53,10 @@ def vocabulary(**more):
     return edited_json("tiny-llama", "tokenizer.json", lambda content: content["model"]["vocab"].update(more))
 
 
+def emptied(content):
+    content["model"].update(vocab={}, merges=[])
+
+
 def index(names):
     return {"without": (WEIGHTS,), "files": {INDEX: json.dumps({"metadata": {}, "weight_map": names})}}
 
@@ -129,6 +133,7 @@ BROKEN = {
     "a config without a method": (quantized({"bits": 4}), ("there is no quant_method", "write the one")),
     "a method that is a number": (quantized({"quant_method": 4}), ("quant_method is 4", "write the one")),
     "a method without its bits": (quantized({"quant_method": "gptq"}), ("'bits'", "correct it")),
+    "a method without its switch": (quantized({"quant_method": "bitsandbytes"}), ("load_in_4bit or", "correct it")),
     "bits in words": (quantized({"quant_method": "gptq", "bits": "four"}), ("found four", "correct it")),
     # generation_config.json
     "generation is no JSON": (file("generation_config.json", "{"), ("generation_config.json", "is not JSON", "again")),
@@ -150,6 +155,10 @@ BROKEN = {
     "tokenizer is a list": (file("tokenizer.json", "[]"), ("tokenizer", "cannot be loaded", "copy the ones")),
     "a setting of it is a list": (file("tokenizer_config.json", "[]"), ("tokenizer_config.json", "no object", "again")),
     "a length of it in words": ({"tokenizer_config": {"model_max_length": "many"}}, ("tokenizer", "copy the ones")),
+    "an empty vocabulary": (
+        file("tokenizer.json", edited_json("tiny-llama", "tokenizer.json", emptied)),
+        ("has no tokens for a text", "copy the one"),
+    ),
     "more ids than rows": (
         file("tokenizer.json", vocabulary(extra=1500)),
         ("token 1500", "'extra'", "1024 rows", "copy"),
@@ -280,6 +289,7 @@ PLACES = {
         lambda folder: a_folder(folder, "snapshots/1/x", "refs/main"),
         ("hub's cache", "name the folder"),
     ),
+    "a device": (lambda _: "/dev/null", ("is neither a folder nor a file", "name the folder")),
     "other files": (lambda folder: a_folder(folder, "params.json"), ("no config.json", "'params.json'", "again")),
 }
 
