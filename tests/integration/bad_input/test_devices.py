@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 from broken_models import WEIGHTS, copied
 
-from pytest_llmopt.core.errors import OptionError, RequirementMissingError
+from pytest_llmopt.core.errors import ModelError, OptionError, RequirementMissingError
 from pytest_llmopt.core.loading import LoadPolicy
 from pytest_llmopt.core.optimization import build
 from pytest_llmopt.core.registry import Registry
@@ -121,6 +123,24 @@ def test_a_backend_whose_package_is_missing_is_a_missing_requirement(no_cuda, op
     with pytest.raises(RequirementMissingError) as raised:
         TransformersEngine.open(Variant("tiny-llama", applied, device="cpu"), LoadPolicy())
     assert raised.value.name == needed
+
+
+@dataclass(frozen=True)
+class Stumbles:
+    """An optimization of somebody else that stumbles when it is asked."""
+
+    requirements = ()
+
+    def precheck(self, model, policy):  # noqa: ARG002 - every optimization is told
+        raise KeyError(model)
+
+
+def test_what_stumbles_when_it_is_asked_is_told_in_a_sentence():
+    variant = Variant("tiny-llama", (Applied("planted.stumbles", Stumbles()),), device="cpu")
+    with pytest.raises(
+        ModelError, match=r"stumbles of 'tiny-llama' cannot be looked at: there is no 'tiny-llama'; check"
+    ):
+        TransformersEngine.precheck(variant, LoadPolicy())
 
 
 REFUSED = {
