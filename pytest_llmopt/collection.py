@@ -23,6 +23,7 @@ from pytest_llmopt.marker_levels import Level, is_mark, levels
 from pytest_llmopt.markers import Comparison, Marks, compare, gpu_requirement, key_of
 from pytest_llmopt.names import ASK, MODEL, NO_MODEL, PREFIX, REFUSED, is_ours, model_of, nodeid_of
 from pytest_llmopt.outcomes import COMPARISON
+from pytest_llmopt.prechecks import named, refusals
 from pytest_llmopt.session import REQUIREMENTS, Session
 
 if TYPE_CHECKING:
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
 
     from pytest_llmopt.core.requirements import Requirement
 
-BY_MODEL = ("benchmark", "draft", "flash_attention_2", "flash_attention_3", "flex_attention", "memory", "sdpa")
+BY_MODEL = (
+    *("benchmark", "draft", "flash_attention_2", "flash_attention_3", "flex_attention", "memory", "sdpa"),
+    *("torch", "transformers"),
+)
 """Requirements that turn up only when a model is loaded or a check runs."""
 ONCE = ("against", "budget", "engine", "gpu", "model")
 """Markers that one place can give once; optimizations say themselves what cannot be stacked."""
@@ -81,7 +85,7 @@ def describe(session: pytest.Session) -> None:
     model is loaded, unless `--continue-on-collection-errors` leaves out only this test.
 
     Raises:
-        pytest.UsageError: `--llmopt-require` has a name that nothing answers to.
+        pytest.UsageError: `--llmopt-require` has a name that nothing answers to, or a model or device does not exist.
     """
     config = session.config
     wrong: set[pytest.Item | pytest.Session] = set()
@@ -98,6 +102,7 @@ def describe(session: pytest.Session) -> None:
     on_worker = hasattr(config, "workerinput")
     try:
         _check_required(Session.of(config), session.items)
+        _check_existence(Session.of(config), session.items)
     except pytest.UsageError as error:
         if not on_worker:
             raise
@@ -239,6 +244,12 @@ def _check_required(session: Session, items: list[pytest.Item]) -> None:
     for name in session.settings.get("require"):
         if name not in known:
             raise pytest.UsageError(str(UnknownNameError("--llmopt-require", name, known)))
+
+
+def _check_existence(session: Session, items: list[pytest.Item]) -> None:
+    wrong = refusals(session, items)
+    if wrong:
+        raise pytest.UsageError("\n".join(f"{named(tests)}: {message}" for message, tests in wrong.items()))
 
 
 def grouped(items: list[pytest.Item]) -> list[pytest.Item]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pytest_llmopt.core.budget import Budget
 from pytest_llmopt.core.errors import OptionError, UnknownNameError
 from pytest_llmopt.core.optimization import build, options_of
-from pytest_llmopt.core.requirements import Cuda, Requirement, parse_bytes
+from pytest_llmopt.core.requirements import Cuda, Requirement, device_requirements, parse_bytes
 from pytest_llmopt.core.text import shown
 from pytest_llmopt.core.values import Count, CountOrNone, NonNegative, Said, Size, fit
 from pytest_llmopt.core.variant import Applied, Variant
@@ -120,7 +120,12 @@ def compare(marks: Marks, model: str, settings: Settings, optimizations: Registr
     return Comparison(
         candidate,
         reference,
-        (*gpu_requirement(marks), *candidate.requirements, *reference.requirements),
+        (
+            *gpu_requirement(marks),
+            *(() if against is None else device_requirements(against.kwargs.get("device"))),
+            *candidate.requirements,
+            *reference.requirements,
+        ),
         None if budget is None else build(Budget, "budget", budget.args, budget.kwargs),
     )
 

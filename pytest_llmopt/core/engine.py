@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_llmopt.core.inspection import Inspection, Work
+    from pytest_llmopt.core.loading import LoadPolicy
     from pytest_llmopt.core.logprobs import TopLogprobs
     from pytest_llmopt.core.variant import Variant
 
@@ -345,6 +346,23 @@ class Varies(Protocol):
             OptionError: there is no such change.
             RequirementMissingError: the architecture or the weights do not allow it. That can also come from a request
                 inside.
+        """
+        ...
+
+
+@runtime_checkable
+class Prechecks(Protocol):
+    """An engine whose class can tell, in no time, that a variant will not load: before anything heavy is imported."""
+
+    @staticmethod
+    def precheck(variant: Variant, policy: LoadPolicy) -> None:
+        """Accept what may load; asked of the class, of every variant of a run before its first test.
+
+        Raises:
+            ModelError: the model cannot be loaded, as its files show.
+            NotHereError: it is not on this machine, unless a fixture makes it.
+            OptionError: a device or backend that does not exist.
+            RequirementMissingError: a device that is not there, or a draft that nobody named.
         """
         ...
 

@@ -63,6 +63,25 @@ class Optimization(Protocol):
         """Facts beside the weights that it changes on purpose, of `core.checkpoint.FACTS`, such as `context_length`."""
         return frozenset()
 
+    @property
+    def brings_weights(self) -> bool:
+        """Whether it loads a checkpoint of its own, so that the weights of the model under test may be absent."""
+        return False
+
+    def precheck(self, model: str, policy: LoadPolicy) -> None:
+        """Refuse what can be seen to fail before a library is imported: files that are absent, names of nothing.
+
+        Asked of every variant of a run before its first test, so it must take no time where all is well.
+
+        Args:
+            model: folder or hub id of the model under test.
+            policy: what may be loaded.
+
+        Raises:
+            ModelError: what it brings along cannot be loaded.
+            OptionError: an option names what does not exist.
+        """
+
 
 Built = TypeVar("Built")
 

@@ -126,6 +126,12 @@ class Cuda:
         return ", ".join(parts)
 
 
+def device_requirements(device: object) -> tuple[Requirement, ...]:
+    """What a device of that name needs: so many CUDA devices, or nothing that is known here."""
+    found = re.fullmatch(r"cuda(?::(\d+))?", device) if isinstance(device, str) else None
+    return () if found is None else (Cuda(count=int(found[1] or 0) + 1),)
+
+
 def require(*requirements: Requirement) -> None:
     """Raise for the first requirement that is not met.
 

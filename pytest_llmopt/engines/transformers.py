@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from pytest_llmopt.core.errors import OptionError, RequestError, RequirementMissingError
+from pytest_llmopt.core.requirements import require
 from pytest_llmopt.engines._transformers import (
     abilities,
     arguments,
@@ -18,6 +19,7 @@ from pytest_llmopt.engines._transformers import (
     inspection,
     loading,
     poison,
+    precheck,
     prefill,
     probing,
     repeated,
@@ -69,6 +71,8 @@ class TransformersEngine:
             RequirementMissingError: the model lacks what an optimization needs.
             OptionError: an optimization sets an argument of `generate` that is not its to set.
         """
+        cls.precheck(variant, policy)
+        require(*variant.requirements)
         with scope.scoped("cuda" if _on_cuda(variant) else "cpu"):
             loaded = loading.load(variant, policy)
         arguments.refuse(loaded.plan.generate)
@@ -81,6 +85,11 @@ class TransformersEngine:
             name = "speculation"
             raise RequirementMissingError(name, reason)
         return cls(variant, loaded)
+
+    @staticmethod
+    def precheck(variant: Variant, policy: LoadPolicy) -> None:
+        """Refuse what needs no library to be seen: absent or broken files, devices and backends that do not exist."""
+        precheck.precheck(variant, policy)
 
     @property
     def variant(self) -> Variant:

@@ -85,7 +85,9 @@ def _weight_files(folder: Path) -> list[Path]:
         return [whole]
     shards = _json(index).get("weight_map", {})
     named = sorted({folder / str(name) for name in shards.values()}) if isinstance(shards, dict) else []
-    return [file for file in named if file.is_file()] or sorted(folder.glob("*.safetensors"))
+    return [file for file in named if file.is_file()] or [
+        path for path in sorted(folder.glob("*.safetensors")) if path.is_file()
+    ]
 
 
 def _bytes_of(file: Path, width: int | None) -> int:

@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 
-from pytest_llmopt.core.engine import Engine
+from pytest_llmopt.core.engine import Engine, Prechecks
 from pytest_llmopt.core.registry import Registry
 
 ENGINES = Registry("engines", "engine")
@@ -35,6 +35,12 @@ def test_its_file_offers_one_documented_name(name, kind):
 
 def test_it_is_opened_with_a_variant_and_a_policy(kind):
     assert list(inspect.signature(kind.open).parameters) == ["variant", "policy"]
+
+
+def test_what_it_can_tell_before_loading_is_asked_of_the_class_in_the_same_words(kind):
+    if not isinstance(kind, Prechecks):
+        pytest.skip("it tells nothing before loading")
+    assert inspect.signature(kind.precheck) == inspect.signature(Prechecks.precheck)
 
 
 @pytest.mark.parametrize("member", MEMBERS)

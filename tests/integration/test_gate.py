@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from pytest_llmopt import cli
 from pytest_llmopt.cli import _parts
-from pytest_llmopt.core.loading import suites_folder
+from pytest_llmopt.core.loading import locate, suites_folder
 
 
 def test_what_is_timed_has_the_machine_to_itself():
@@ -24,9 +25,9 @@ def test_what_is_timed_has_the_machine_to_itself():
     assert _parts(folder, ["accuracy", "performance"], 1) == [[str(folder / "accuracy"), str(folder / "performance")]]
 
 
-def gate(folder, *arguments):
+def gate(folder, *arguments, model="tiny-qwen"):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-    command = [Path(sys.executable).with_name("llmopt"), "gate", "--workers", "2", "tiny-qwen", *arguments]
+    command = [Path(sys.executable).with_name("llmopt"), "gate", "--workers", "2", model, *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -43,7 +44,11 @@ def test_all_parts_of_a_gate_make_one_report_and_one_table(tmp_path):
 
 
 def test_a_failure_in_the_first_part_is_the_end_of_the_whole_gate(tmp_path):
-    result = gate(tmp_path, "-k", "bitsandbytes_nf4", "--llmopt-device", "cuda:7")
+    broken = tmp_path / "broken"
+    shutil.copytree(locate("tiny-llama"), broken)
+    config = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 2}))
+    result = gate(tmp_path, "-k", "bitsandbytes_nf4", model=str(broken))
     assert result.returncode == pytest.ExitCode.TESTS_FAILED, result.stdout + result.stderr
     statuses = {record["status"] for record in json.loads((tmp_path / ".llmopt/report.json").read_text())["records"]}
     assert statuses == {"ERROR"}

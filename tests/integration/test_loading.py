@@ -34,16 +34,20 @@ def test_each_variant_is_loaded_once_and_tests_are_grouped(project):
     ]
 
 
-def test_a_model_that_does_not_exist_fails_its_tests_and_the_rest_goes_on(project, records):
+def test_a_model_of_a_marker_that_does_not_exist_fails_its_tests_and_the_rest_goes_on(project, records):
     project.makepyfile("""
+        from pytest_llmopt import llmopt
+
+        pytestmark = llmopt.model("nobody/nothing")
+
         def test_first(candidate): pass
         def test_second(candidate): pass
         def test_other(): pass
     """)
-    result = project.runpytest_inprocess("--llmopt-model", "nobody/nothing")
+    result = project.runpytest_inprocess()
     result.assert_outcomes(passed=1, errors=2)
     text = result.stdout.str()
-    assert "test_first[nothing]: candidate: cannot load unoptimized of nobody/nothing" in text
+    assert "test_first[nothing]: candidate: the model 'nobody/nothing' is not on this machine" in text
     assert "--llmopt-download" in text
     assert {record["status"] for record in records()} == {"ERROR"}
 
@@ -58,8 +62,10 @@ def test_weights_that_are_not_safetensors_load_only_on_request(project):
     (folder / "model.safetensors").unlink()
     project.makepyfile("def test_it(candidate): assert candidate.vocab_size")
     refused = project.runpytest_inprocess("--llmopt-model", str(folder))
-    refused.assert_outcomes(errors=1)
-    assert "safetensors" in refused.stdout.str()
+    assert refused.ret in {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERRUPTED}
+    text = "\n".join([*refused.outlines, *refused.errlines])
+    for piece in ("can run code", "convert them to safetensors", "--llmopt-unsafe-weights"):
+        assert piece in text
     project.runpytest_inprocess("--llmopt-model", str(folder), "--llmopt-unsafe-weights").assert_outcomes(passed=1)
 
 
@@ -73,7 +79,7 @@ def test_code_of_a_checkpoint_runs_only_on_request(project):
     project.makepyfile("def test_it(candidate): pass")
     result = project.runpytest_inprocess("--llmopt-model", str(folder))
     result.assert_outcomes(errors=1)
-    assert "trust_remote_code" in result.stdout.str()
+    assert "--llmopt-trust-remote-code" in result.stdout.str()
     assert "code of the checkpoint ran" not in result.stdout.str()
 
 

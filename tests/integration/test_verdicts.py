@@ -89,7 +89,7 @@ def test_a_load_that_fails_gives_the_message_of_the_library(project):
     project.makepyfile(EQUIVALENT.format(planted='"planted.broken"'))
     result = project.runpytest_inprocess("--llmopt-model", "tiny-llama")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*cannot load broken of tiny-llama: ValueError: shapes of scales do not fit*"])
+    result.stdout.fnmatch_lines(["*cannot load broken of tiny-llama: shapes of scales do not fit*"])
 
 
 @pytest.mark.any_processor

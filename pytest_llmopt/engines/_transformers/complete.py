@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.errors import ModelError
+from pytest_llmopt.core.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,6 +29,8 @@ class LoadReport:
     errors: list[str] = field(default_factory=list)
     excused: set[str] = field(default_factory=set)
     """Missing or unexpected names that the architecture itself declares as such."""
+    stated: str = ""
+    """The class that the configuration says, where that is another than was opened."""
 
     def refuse(self, source: str, cause: Exception | None = None) -> None:
         """Accept what is complete.
@@ -48,8 +51,8 @@ class LoadReport:
         found = [part for part in parts if part]
         if found:
             msg = (
-                f"{source} does not hold this model: {'; '.join(found)}. Compare the names in its files with "
-                "config.json (number of layers, prefix, tied head), and export it again"
+                f"{quoted(source)} does not hold this model{self.stated}: {'; '.join(found)}. Compare the names in its "
+                "files with config.json (number of layers, prefix, tied head), and export it again"
             )
             raise ModelError(msg) from cause
 
@@ -98,6 +101,9 @@ def _watching() -> Iterator[list[LoadReport]]:
 
     def watch(model: Any, load_config: Any, info: Any) -> Any:
         report = LoadReport(set(info.missing_keys), set(info.unexpected_keys))
+        stated, opened = getattr(model.config, "architectures", None) or [], type(model).__name__
+        if stated and opened not in stated:
+            report.stated = f" (opened as {opened}, and its config.json says {stated[0]})"
         tied: dict[str, str] = getattr(model, "all_tied_weights_keys", None) or {}
         report.missing -= {name for pair in tied.items() for name in pair if set(pair) - info.missing_keys}
         report.mismatched |= {f"{name} {list(theirs)} for {list(ours)}" for name, theirs, ours in info.mismatched_keys}
@@ -119,6 +125,6 @@ def _watching() -> Iterator[list[LoadReport]]:
 def _named(what: str, names: set[str] | Sequence[str]) -> str:
     if not names:
         return ""
-    shown = sorted(names)[:NAMED]
-    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
-    return f"{len(names)} {'is' if len(names) == 1 else 'are'} {what} ({', '.join(shown)}{more})"
+    first = sorted(names)[:NAMED]
+    more = f" and {len(names) - len(first)} more" if len(names) > len(first) else ""
+    return f"{len(names)} {'is' if len(names) == 1 else 'are'} {what} ({', '.join(first)}{more})"

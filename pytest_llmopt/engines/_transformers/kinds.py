@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import difflib
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.errors import ModelError
+from pytest_llmopt.core.model_files import check_quantization
+from pytest_llmopt.core.quoting import explained, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+COPY = "correct it, or copy the one that came with the weights"
 TOKENS = 8
 """Of the text whose last token is changed."""
 ROUNDING = {"float32": 1e-4, "float64": 1e-6}
@@ -17,22 +22,93 @@ HALF = 5e-2
 """The same in 16 bits."""
 
 
-def refuse_encoder_decoder(source: str, arguments: Mapping[str, Any]) -> None:
-    """Accept a decoder, by its configuration.
+def refuse_other_kinds(source: str, arguments: Mapping[str, Any]) -> None:
+    """Accept a decoder that the library has, by its configuration.
 
     Args:
         source: folder or hub id.
         arguments: of `AutoConfig.from_pretrained`.
 
     Raises:
-        ModelError: there is an encoder.
+        ModelError: the configuration cannot be used, there is an encoder, or no causal language model of its kind.
     """
-    from transformers import AutoConfig
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedConfig
 
-    config = AutoConfig.from_pretrained(source, **arguments)
+    name = quoted(source)
+    with explained(f"config.json of {name} cannot be used", COPY):
+        stated, _ = PreTrainedConfig.get_config_dict(source, **arguments)
+        _refuse_unknown_type(source, stated, trusted=bool(arguments.get("trust_remote_code")))
+        config = AutoConfig.from_pretrained(source, **arguments)
     if getattr(config, "is_encoder_decoder", False):
-        msg = f"{source} is an encoder-decoder ({config.model_type}): only decoders can be judged, so name one of these"
+        msg = f"{name} is an encoder-decoder ({config.model_type}): only decoders can be judged, so name one of these"
         raise ModelError(msg)
+    own_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not own_code:
+        kind = next(iter(config.architectures or ()), config.model_type)
+        msg = f"{name} is a {kind}, of which Transformers has no causal language model; name one that decodes texts"
+        raise ModelError(msg)
+    room = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if isinstance(room, int) and room < 1 and not hasattr(config, "mem_len"):
+        msg = f"config.json of {name} says max_position_embeddings={room}, which has no room for a token; {COPY}"
+        raise ModelError(msg)
+    place = f"quantization_config in config.json of {quoted(source)}"
+    refuse_unknown_method(getattr(config, "quantization_config", None), place)
+
+
+def refuse_unknown_method(stated: Any, source: str) -> None:
+    """Accept a `quantization_config` of a method that the library has; of another it takes no notice.
+
+    Args:
+        stated: the config; looked at where it is a dictionary.
+        source: where it is, for the message.
+
+    Raises:
+        ModelError: there is no such method, or its config cannot be built from what is stated.
+    """
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING as METHODS
+    from transformers.quantizers.auto import AutoQuantizationConfig
+
+    if not isinstance(stated, dict):
+        return
+    check_quantization(stated, source)
+    method = str(stated.get("quant_method", ""))
+    if method not in METHODS and not (stated.get("load_in_4bit") or stated.get("load_in_8bit")):
+        known = sorted({name.removesuffix("_4bit").removesuffix("_8bit") for name in METHODS})
+        near = difflib.get_close_matches(method.lower(), known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near and near[0] != method else ""
+        if method == "bitsandbytes":
+            hint = "this method needs load_in_4bit or load_in_8bit beside its name; "
+        msg = (
+            f"{source} says quant_method={method!r}, which Transformers does not know; {hint}"
+            f"it knows {', '.join(known)}; correct it, or install the package that adds it"
+        )
+        raise ModelError(msg)
+    with explained(f"{source} cannot be used", COPY):
+        AutoQuantizationConfig.from_dict(copy.deepcopy(stated))
+
+
+def _refuse_unknown_type(source: str, stated: Mapping[str, Any], *, trusted: bool) -> None:
+    """Accept a `model_type` that the library has, or that comes with code of its own that may be run."""
+    import transformers
+
+    kind = stated.get("model_type")
+    known = transformers.CONFIG_MAPPING
+    own_code = "AutoConfig" in (stated.get("auto_map") or {})
+    if kind in known or (own_code and trusted):
+        return
+    if own_code:
+        msg = (
+            f"{quoted(source)} needs code of its own (auto_map in config.json, model_type={kind!r}); read it, then "
+            "allow it with --llmopt-trust-remote-code"
+        )
+        raise ModelError(msg)
+    near = difflib.get_close_matches(str(kind), list(known), n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    msg = (
+        f"config.json of {quoted(source)} says model_type={kind!r}, which Transformers {transformers.__version__} does "
+        f"not know; {hint}correct it, or install a version that knows it"
+    )
+    raise ModelError(msg)
 
 
 def refuse_bidirectional(source: str, model: Any) -> None:
@@ -51,8 +127,8 @@ def refuse_bidirectional(source: str, model: Any) -> None:
     if moved is None or moved > limit:
         why = "" if moved is None else f" (the last token moves earlier logits by {moved:.2g} of the largest)"
         msg = (
-            f"{source} is bidirectional: its {type(model).__name__} looks at later tokens{why}, so it does not decode "
-            "and cannot be judged; name a causal model, or set is_decoder where the architecture has it"
+            f"{quoted(source)} is bidirectional: its {type(model).__name__} looks at later tokens{why}, so it does not "
+            "decode and cannot be judged; name a causal model, or set is_decoder where the architecture has it"
         )
         raise ModelError(msg)
 

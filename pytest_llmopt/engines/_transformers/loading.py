@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.errors import LlmoptError, ModelError
-from pytest_llmopt.core.loading import ZOO, LoadPolicy, locate
+from pytest_llmopt.core.loading import LoadPolicy, locate
 from pytest_llmopt.core.optimization import LoadPlan
+from pytest_llmopt.core.quoting import advice, explained, quoted, said
 from pytest_llmopt.engines._transformers.changes import changed, fingerprint, is_packed_copy, key_of, mark, marked
 from pytest_llmopt.engines._transformers.complete import open_complete
 from pytest_llmopt.engines._transformers.facts import facts, tokenizer_of
 from pytest_llmopt.engines._transformers.footprint import parameters_of
-from pytest_llmopt.engines._transformers.kinds import refuse_bidirectional, refuse_encoder_decoder
+from pytest_llmopt.engines._transformers.kinds import refuse_bidirectional, refuse_other_kinds, refuse_unknown_method
 from pytest_llmopt.engines._transformers.modes import refuse_training
 from pytest_llmopt.engines._transformers.peak import PeakMemory
+from pytest_llmopt.engines._transformers.tokens import ends_of, refuse_no_tokens, refuse_other_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from pytest_llmopt.core.variant import Variant
 
+CHECK = "check its config.json and its weights, or export it again"
+TOKENIZER = "check tokenizer.json and tokenizer_config.json, or copy the ones that it was trained with"
+DOWNLOAD = "its copy on this machine is not complete: allow downloading with --llmopt-download, or give a folder"
 SMALL = 2**26
 """Parameters below which one thread is as fast as several."""
 
@@ -70,15 +74,20 @@ def load(variant: Variant, policy: LoadPolicy) -> Loaded:
     plan = LoadPlan(locate(variant.model), dtype, device, policy)
     source = {"local_files_only": not policy.download, "trust_remote_code": policy.trust_remote_code}
     common = {"device_map": device, "use_safetensors": None if policy.unsafe_weights else True, **source}
-    plan.open = lambda name, **options: open_complete(name, **common, **options)[0]
+    plan.open = lambda name, **options: _open_other(name, source, **common, **options)
     try:
-        refuse_encoder_decoder(plan.model, source)
+        refuse_other_kinds(plan.model, source)
         owners = _gather(variant, plan)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(plan.model, **source)
+        with explained(f"the tokenizer of {quoted(variant.model)} cannot be loaded", TOKENIZER):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(plan.model, **source)
+            refuse_no_tokens(tokenizer, variant.model)
         with torch.random.fork_rng(), PeakMemory(device) as peak:
             torch.manual_seed(policy.seed)
             started = time.perf_counter()
             weights = plan.weights or plan.model
+            if plan.weights is not None and "config" not in plan.load:
+                refuse_other_kinds(plan.weights, source)
+            refuse_unknown_method(plan.load.get("quantization_config"), "the quantization config that is given")
             model, excused = open_complete(
                 weights, dtype=dtype if dtype == "auto" else getattr(torch, dtype), **common, **plan.load
             )
@@ -87,13 +96,13 @@ def load(variant: Variant, policy: LoadPolicy) -> Loaded:
                 refuse_bidirectional(weights, model)
             in_weights, steps_s = _apply(model, plan, owners)
         refuse_training(model)
+        refuse_other_tokens(tokenizer, model, variant.model)
         stated = facts(model, tokenizer_of(plan.weights, tokenizer, source))
     except LlmoptError:
         raise
     except Exception as error:
         raise ModelError(_explain(variant, error, policy)) from error
-    eos = model.generation_config.eos_token_id
-    eos_token_ids = frozenset([eos] if isinstance(eos, int) else eos or ())
+    eos_token_ids = ends_of(model, weights)
     _forget_sampling_defaults(model)
     # More threads than a small model can feed only wait for each other, and for other jobs on the machine.
     threads = policy.threads or (1 if parameters_of(model) < SMALL else policy.share)
@@ -101,6 +110,13 @@ def load(variant: Variant, policy: LoadPolicy) -> Loaded:
         *(model, tokenizer, plan, eos_token_ids, threads, load_s + steps_s, peak.bytes),
         *(stated, excused, in_weights),
     )
+
+
+def _open_other(name: str, source: Mapping[str, Any], **options: Any) -> Any:
+    """Another causal language model, opened as the one under test is."""
+    refuse_other_kinds(name, source)
+    with explained(f"the model {quoted(name)} cannot be loaded", CHECK):
+        return open_complete(name, **options)[0]
 
 
 def mark_saved(loaded: Loaded, variant: Variant, folder: Path) -> None:
@@ -152,14 +168,11 @@ def _apply(model: Any, plan: LoadPlan, owners: Sequence[str]) -> tuple[frozenset
 
 
 def _explain(variant: Variant, error: Exception, policy: LoadPolicy) -> str:
-    message = f"cannot load {variant.label} of {variant.model}: {type(error).__name__}: {error}"
-    if "/" not in variant.model and locate(variant.model) == variant.model:
-        near = difflib.get_close_matches(variant.model, ZOO, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        message += f"\nThere is no such folder; {hint}The zoo has {', '.join(ZOO)}."
-    if isinstance(error, OSError) and not policy.download:
-        message += "\nNothing is downloaded unasked: give a local folder, or allow it with --llmopt-download."
-    return message
+    here = policy.download or Path(locate(variant.model)).is_dir()
+    usual = CHECK if here or not isinstance(error, OSError) else DOWNLOAD
+    if variant.optimizations:
+        usual = f"check the options of {variant.label}, and that the plain model loads"
+    return f"cannot load {variant.label} of {quoted(variant.model)[1:-1]}: {said(error)}; {advice(error, usual)}"
 
 
 def _forget_sampling_defaults(model: Any) -> None:

@@ -9,17 +9,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pytest_llmopt.core.errors import ModelError, OptionError
 from pytest_llmopt.core.inspection import Claim
 from pytest_llmopt.core.loading import locate
+from pytest_llmopt.core.model_files import check_adapter
 from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
+from pytest_llmopt.core.quoting import explained, quoted
 from pytest_llmopt.core.requirements import Package, Requirement
+from pytest_llmopt.core.sources import place_of
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_llmopt.core.inspection import Use
+    from pytest_llmopt.core.loading import LoadPolicy
 
 __all__ = ["Lora"]
 
+UNNAMED = "lora needs adapter=, the folder or hub id of a PEFT adapter"
+COMPARE = "compare its adapter_config.json with the base that it was trained on, or export it again"
 NAMED = 3
 """Tensors of each kind that a message names."""
 
@@ -59,6 +65,19 @@ class Lora(Optimization):
             )
         ]
 
+    def precheck(self, model: str, policy: LoadPolicy) -> None:  # noqa: ARG002 - every optimization is told
+        """Refuse an adapter that is not there, or whose folder is broken.
+
+        Raises:
+            OptionError: no adapter is named.
+            ModelError: says what is wrong with it.
+        """
+        if not self.adapter:
+            raise OptionError(UNNAMED)
+        folder = place_of(self.adapter, policy, "adapter")
+        if folder is not None:
+            check_adapter(folder, self.adapter, policy)
+
     def for_transformers(self, plan: LoadPlan) -> None:
         """Load the adapter once the base is there.
 
@@ -66,8 +85,7 @@ class Lora(Optimization):
             OptionError: no adapter is named.
         """
         if not self.adapter:
-            msg = "lora needs adapter=, the folder or hub id of a PEFT adapter"
-            raise OptionError(msg)
+            raise OptionError(UNNAMED)
         plan.after_load.append(lambda model: self._apply(model, plan))
 
     def _apply(self, model: Any, plan: LoadPlan) -> None:
@@ -82,9 +100,11 @@ class Lora(Optimization):
         given = {} if Path(adapter).is_dir() else {"local_files_only": not plan.policy.download}
         safe = {} if plan.policy.unsafe_weights else {"use_safetensors": True}
         # PEFT puts its layers into the model that it is given; the wrapper around it is not needed.
-        adapted = PeftModel.from_pretrained(model, adapter, **given, **safe)
-        # Once more for what it found, which the line above keeps to itself.
-        _refuse_incomplete(self.adapter, adapted.load_adapter(adapter, "default", **given, **safe))
+        with explained(f"the adapter {quoted(self.adapter)} cannot be put on {quoted(plan.model)}", COMPARE):
+            adapted = PeftModel.from_pretrained(model, adapter, **given, **safe)
+            # Once more for what it found, which the line above keeps to itself.
+            found = adapted.load_adapter(adapter, "default", **given, **safe)
+        _refuse_incomplete(self.adapter, found)
         # Fresh adapters are zero on one side and change nothing: a comparison with one would show nothing.
         sizes = [float(part.abs().max()) for name, part in model.named_parameters() if ".lora_B." in name]
         if not sizes or max(sizes) == 0:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pytest_llmopt.core.errors import CombinationError, RequirementMissingError
 from pytest_llmopt.core.loading import locate
+from pytest_llmopt.core.model_files import check_model
 from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
+from pytest_llmopt.core.quoting import explained, quoted
+from pytest_llmopt.core.sources import place_of
 from pytest_llmopt.core.values import Count, Range
 from pytest_llmopt.optimizations.decoding._claims import (
     accepted_claim,
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_llmopt.core.inspection import Claim, Use
+    from pytest_llmopt.core.loading import LoadPolicy
 
 __all__ = ["Assisted"]
 
@@ -58,7 +62,7 @@ class Assisted(Optimization):
             RequirementMissingError: no draft is named and the model has none of its own.
             CombinationError: the draft has another vocabulary, or a head of another size.
         """
-        draft = locate(self._name_of_draft(plan))
+        draft = locate(self._name_of_draft(plan.model, plan.policy))
         _check_vocabulary(plan, draft)
         plan.draft = draft
         plan.max_batch = 1
@@ -66,11 +70,23 @@ class Assisted(Optimization):
         plan.extra_tokens = self.num_draft_tokens
         plan.after_load.append(lambda model: plan.generate.update(assistant_model=self._load(plan, draft, model)))
 
-    def _name_of_draft(self, plan: LoadPlan) -> str:
-        own = f"{plan.model}-draft"
-        named = self.draft or plan.policy.draft or (own if Path(own).is_dir() else None)
+    def precheck(self, model: str, policy: LoadPolicy) -> None:
+        """Refuse a draft that is not there, or whose folder is broken.
+
+        Raises:
+            ModelError: says what is wrong with it.
+            RequirementMissingError: no draft is named and the model has none of its own.
+        """
+        draft = self._name_of_draft(locate(model), policy)
+        folder = place_of(draft, policy, "draft")
+        if folder is not None:
+            check_model(folder, draft, policy, "draft")
+
+    def _name_of_draft(self, model: str, policy: LoadPolicy) -> str:
+        own = f"{model.rstrip('/')}-draft"
+        named = self.draft or policy.draft or (own if Path(own).is_dir() else None)
         if named is None:
-            msg = f"needs a draft model for {plan.model}: assisted(draft=...) or --llmopt-draft FOLDER_OR_ID"
+            msg = f"needs a draft model for {model}: assisted(draft=...) or --llmopt-draft FOLDER_OR_ID"
             msg_0 = "draft"
             raise RequirementMissingError(msg_0, msg)
         return named
@@ -104,8 +120,10 @@ def _check_vocabulary(plan: LoadPlan, draft: str) -> None:
     from transformers import AutoTokenizer
 
     source = {"local_files_only": not plan.policy.download, "trust_remote_code": plan.policy.trust_remote_code}
-    target_vocabulary = AutoTokenizer.from_pretrained(plan.model, **source).get_vocab()
-    draft_vocabulary = AutoTokenizer.from_pretrained(draft, **source).get_vocab()
+    with explained(f"the tokenizer of the model {quoted(plan.model)} cannot be loaded", "copy the one of its training"):
+        target_vocabulary = AutoTokenizer.from_pretrained(plan.model, **source).get_vocab()
+    with explained(f"the tokenizer of the draft {quoted(draft)} cannot be loaded", "copy the one of the target"):
+        draft_vocabulary = AutoTokenizer.from_pretrained(draft, **source).get_vocab()
     if target_vocabulary != draft_vocabulary:
         differ = len(target_vocabulary.items() ^ draft_vocabulary.items())
         msg = (

@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pytest_llmopt.core.errors import ModelError, OptionError
 from pytest_llmopt.core.files import write_json
+from pytest_llmopt.core.model_files import object_in
 from pytest_llmopt.core.prompts import PromptSet
+from pytest_llmopt.core.quoting import explained, quoted
 from pytest_llmopt.core.values import Count
 from pytest_llmopt.optimizations.quantization._prepared import digest_of_files, prepared
-from pytest_llmopt.optimizations.quantization._quantizer import Quantizer, plain_name, stated_config
+from pytest_llmopt.optimizations.quantization._quantizer import Quantizer, plain_name
 from pytest_llmopt.optimizations.quantization._quiet import quietly, seeded
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.optimization import LoadPlan
 
+FETCH = "give a folder, or allow downloading with --llmopt-download"
 PREPARATION = "llmopt-preparation.json"
 """Beside the checkpoint: how long it took to make, and the peak memory of the process that made it."""
 ENOUGH = 32
@@ -135,7 +138,8 @@ def model_folder(plan: LoadPlan) -> Path:
 
         patterns = (*MODEL_FILES, "*.bin") if plan.policy.unsafe_weights else MODEL_FILES
         offline = not plan.policy.download
-        folder = Path(snapshot_download(plan.model, allow_patterns=list(patterns), local_files_only=offline))
+        with explained(f"the files of the model {quoted(plan.model)} cannot be fetched", FETCH):
+            folder = Path(snapshot_download(plan.model, allow_patterns=list(patterns), local_files_only=offline))
     if not plan.policy.unsafe_weights and not any(folder.glob("*.safetensors")):
         msg = f"{folder} has no safetensors; other weights can execute code: allow them with --llmopt-unsafe-weights"
         raise ModelError(msg)
@@ -144,5 +148,6 @@ def model_folder(plan: LoadPlan) -> Path:
 
 def _quantized_by(model: Path) -> str | None:
     """The method of a model's folder that is quantized already, as our files are named."""
-    method = (stated_config(model / "config.json") or {}).get("quant_method")
+    stated = object_in(model / "config.json", f"model {quoted(str(model))}").get("quantization_config")
+    method = stated.get("quant_method") if isinstance(stated, dict) else None
     return None if method is None else plain_name(str(method))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pytest_llmopt.core.errors import ModelError, OptionError
+from pytest_llmopt.core.quoting import explained, quoted
 from pytest_llmopt.optimizations.quantization._unpacked import body_of
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.optimization import LoadPlan
 
 NAME = "model.gguf"
+VERSIONS = (2, 3)
 WRITTEN = ("F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "MXFP4")
 """Types that the gguf package can write; K-quants it can only read."""
 BLOCKS = {
@@ -81,12 +83,37 @@ def write(plan: LoadPlan, file: Path, quant_type: str) -> None:
     writer.close()
 
 
+def refuse_other_files(file: Path) -> None:
+    """Accept what begins as a GGUF file of a version that is read.
+
+    Raises:
+        ModelError: it does not.
+    """
+    with file.open("rb") as opened:
+        start = opened.read(8)
+    version = int.from_bytes(start[4:], "little")
+    if start[:4] != b"GGUF" or len(start) < 8 or version not in VERSIONS:  # noqa: PLR2004 - bytes
+        found = f"of version {version}" if start[:4] == b"GGUF" else "another kind of file"
+        msg = (
+            f"{quoted(str(file))} is no GGUF file that can be read ({'empty' if not start else found}); download or "
+            "convert it again"
+        )
+        raise ModelError(msg)
+
+
 def type_of(file: Path) -> str:
-    """The type that most weights of the linear layers have."""
+    """The type that most weights of the linear layers have.
+
+    Raises:
+        ModelError: there are none, or the file cannot be read.
+    """
     sizes: Counter[str] = Counter()
     for tensor in _tensors(file):
         if tensor.name.startswith("blk.") and len(tensor.shape) > 1:
             sizes[tensor.tensor_type.name] += int(tensor.n_elements)
+    if not sizes:
+        msg = f"{quoted(str(file))} has no layers of a language model; convert it again"
+        raise ModelError(msg)
     return sizes.most_common(1)[0][0]
 
 
@@ -159,15 +186,22 @@ def _pairs(model: Any, file: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def _tensors(file: Path) -> Any:
-    import gguf
-
-    return gguf.GGUFReader(str(file)).tensors
+    return _reader(file).tensors
 
 
 def _metadata(file: Path, key: str) -> Any:
+    field = _reader(file).get_field(key)
+    if field is None:
+        msg = f"{quoted(str(file))} does not say its {key}; convert it again"
+        raise ModelError(msg)
+    return field.contents()
+
+
+def _reader(file: Path) -> Any:
     import gguf
 
-    return gguf.GGUFReader(str(file)).get_field(key).contents()
+    with explained(f"{quoted(str(file))} cannot be read as a GGUF file", "download or convert it again"):
+        return gguf.GGUFReader(str(file))
 
 
 def _describe(writer: Any, config: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -12,7 +11,6 @@ from pytest_llmopt.optimizations.quantization._claims import weight_claims
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from pytest_llmopt.core.figures import Figures
     from pytest_llmopt.core.inspection import Claim, Use
@@ -95,12 +93,6 @@ def refuse_saving(model: Any, why: str) -> None:
         raise NotImplementedError(why)
 
     model.save_pretrained = save_pretrained
-
-
-def stated_config(file: Path) -> dict[str, Any] | None:
-    """The `quantization_config` of a model's `config.json`; None where the model is not quantized."""
-    found = json.loads(file.read_text(encoding="utf-8")).get("quantization_config")
-    return found if isinstance(found, dict) else None
 
 
 def plain_name(quant_method: str) -> str:

@@ -12,10 +12,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from pytest_llmopt.core.errors import LlmoptError, ModelError
+from pytest_llmopt.core.quoting import advice
+from pytest_llmopt.core.quoting import said as said_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+CHECK = "check that the plain model loads, and the options of the method"
 LAST_LINES = 30
 """Of what a library printed before it failed."""
 
@@ -38,7 +41,8 @@ def quietly(what: str) -> Iterator[None]:
             said.seek(0)
             last = "\n".join(line.rstrip() for line in said.read().splitlines()[-LAST_LINES:] if line.strip())
             msg = (
-                f"{what} failed: {type(error).__name__}: {error}\nWhat the library printed last:\n{last or '(nothing)'}"
+                f"{what} failed: {said_of(error)}; {advice(error, CHECK)}\nWhat the library printed last:\n"
+                f"{last or '(nothing)'}"
             )
             raise ModelError(msg) from error
 

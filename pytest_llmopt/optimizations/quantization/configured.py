@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.errors import ModelError, OptionError
-from pytest_llmopt.core.loading import locate
+from pytest_llmopt.core.loading import LoadPolicy, locate
+from pytest_llmopt.core.model_files import check_model, check_quantization, config_of
 from pytest_llmopt.core.optimization import AccuracyLimits
+from pytest_llmopt.core.quoting import explained, quoted, said
 from pytest_llmopt.core.registry import Registry
-from pytest_llmopt.optimizations.quantization._quantizer import Quantizer, plain_name, stated_config
+from pytest_llmopt.core.sources import place_of
+from pytest_llmopt.optimizations.quantization._quantizer import Quantizer, plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Configured"]
 
+UNNAMED = "name a checkpoint= that is quantized already, or a config= to quantize with"
 TOLD = ("gptq", "awq")
 """Methods whose checkpoints are held to their weight format."""
 
@@ -138,6 +142,29 @@ class Configured(Quantizer):
         """As the method does."""
         return super().claims(use) if self._known is None else self._known.claims(use)
 
+    @property
+    def brings_weights(self) -> bool:
+        """Whether a checkpoint is named."""
+        return bool(self.checkpoint)
+
+    def precheck(self, model: str, policy: LoadPolicy) -> None:  # noqa: ARG002 - every optimization is told
+        """Refuse a checkpoint that is not there, is broken, or is not what the options say.
+
+        Raises:
+            OptionError: neither a checkpoint nor a config is given, or it is another than is expected.
+            ModelError: says what is wrong with the checkpoint.
+        """
+        if not self.checkpoint and self.config is None:
+            raise OptionError(UNNAMED)
+        if self.config is not None:
+            check_quantization(self._content, "the quantization config that is given")
+        if not self.checkpoint:
+            return
+        folder = place_of(self.checkpoint, policy, "checkpoint")
+        if folder is not None:
+            check_model(folder, self.checkpoint, policy, "checkpoint", tokenizer=False)
+            self._check_expected()
+
     def for_transformers(self, plan: LoadPlan) -> None:
         """Load the checkpoint, or quantize while loading.
 
@@ -146,8 +173,7 @@ class Configured(Quantizer):
             ModelError: the checkpoint's config cannot be read.
         """
         if not self.checkpoint and self.config is None:
-            msg = "name a checkpoint= that is quantized already, or a config= to quantize with"
-            raise OptionError(msg)
+            raise OptionError(UNNAMED)
         if self.config is not None:
             plan.set("load", "quantization_config", self.config.value, by="quantized(config=)")
         if self.checkpoint:
@@ -186,7 +212,12 @@ class Configured(Quantizer):
             return None
         kind: type[Quantizer] = registry.load(name)
         given = {key: value for key, value in self.options if key in kind.loading_options}
-        return kind.described_by(self._content, **given)
+        try:
+            return kind.described_by(self._content, **given)
+        except (OptionError, TypeError, ValueError) as error:
+            stated = f"of the checkpoint {quoted(self.checkpoint)}" if self.checkpoint else "that is given"
+            msg = f"the quantization_config {stated} cannot be used: {said(error)}; correct it, or export it again"
+            raise OptionError(msg) from error
 
     @property
     def _bits(self) -> float:
@@ -203,17 +234,18 @@ def read_config(checkpoint: str, *, download: bool = False) -> dict[str, Any]:
     Raises:
         ModelError: there is no such checkpoint here, or it is not quantized.
     """
-    place = Path(locate(checkpoint)) / "config.json"
-    try:
-        if not place.parent.is_dir():
-            from huggingface_hub import hf_hub_download
+    folder = place_of(checkpoint, LoadPolicy(download=download), "checkpoint")
+    if folder is None:
+        from huggingface_hub import hf_hub_download
 
-            place = Path(hf_hub_download(checkpoint, "config.json", local_files_only=not download))
-        found = stated_config(place)
-    except (OSError, ValueError) as error:
-        msg = f"the config of checkpoint {checkpoint!r} cannot be read: {type(error).__name__}: {error}"
-        raise ModelError(msg) from error
+        with explained(f"config.json of the checkpoint {quoted(checkpoint)} cannot be fetched", "compare its hub id"):
+            folder = Path(hf_hub_download(checkpoint, "config.json")).parent
+    found = config_of(folder, f"checkpoint {quoted(checkpoint)}").get("quantization_config")
     if found is None:
-        msg = f"checkpoint {checkpoint!r} is not quantized: its config.json has no quantization_config"
+        msg = (
+            f"the checkpoint {quoted(checkpoint)} is not quantized: its config.json has no quantization_config; name "
+            "one that is, or a method to quantize the model with"
+        )
         raise ModelError(msg)
-    return found
+    check_quantization(found, f"quantization_config in config.json of the checkpoint {quoted(checkpoint)}")
+    return dict(found)

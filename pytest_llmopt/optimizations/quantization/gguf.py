@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pytest_llmopt.core.figures import Figures
     from pytest_llmopt.core.inspection import Claim, Use
+    from pytest_llmopt.core.loading import LoadPolicy
     from pytest_llmopt.core.optimization import LoadPlan
 
 __all__ = ["Gguf"]
@@ -103,6 +104,20 @@ class Gguf(Kept):
         claims = (weight_claims if packed else unpacked_claims)(use, self.bytes_per_weight)
         # A type of floats gives the weights of the checkpoint back, as it should.
         return [item for item in claims if item.name != "kl_divergence" or self._type not in {"F32", "F16", "BF16"}]
+
+    @property
+    def brings_weights(self) -> bool:
+        """Whether a file is given."""
+        return bool(self.file)
+
+    def precheck(self, model: str, policy: LoadPolicy) -> None:  # noqa: ARG002 - every optimization is told
+        """Refuse a file that is no GGUF file of a version that is read.
+
+        Raises:
+            ModelError: naming the file.
+        """
+        if self.file:
+            _gguf_file.refuse_other_files(Path(self.file))
 
     def for_transformers(self, plan: LoadPlan) -> None:
         """Load the file, written first where none is given."""
