@@ -36,7 +36,7 @@ are independent of each other have twice the divergence of one; on the zoo chang
 UNPROVEN = 1e-3
 """Most mean KL divergence of a natural change in 16 bits where float32 cannot be had: twenty times that of the zoo."""
 ALIKE = 1e-7
-"""Mean KL divergence of the decode path, in nats per token, below which it rounds as the forward pass does; 16 bits have
+"""Mean KL divergence of the decode path below which it rounds as the forward pass does, in nats per token; 16 bits have
 about 1e-5 where it does not."""
 COPIES = 2
 """Permuted copies that are scored, one after the other."""
