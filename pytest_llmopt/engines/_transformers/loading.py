@@ -17,6 +17,7 @@ from pytest_llmopt.engines._transformers.footprint import parameters_of
 from pytest_llmopt.engines._transformers.kinds import refuse_bidirectional, refuse_encoder_decoder
 from pytest_llmopt.engines._transformers.modes import refuse_training
 from pytest_llmopt.engines._transformers.peak import PeakMemory
+from pytest_llmopt.engines._transformers.scope import scoped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,8 +84,11 @@ def load(variant: Variant, policy: LoadPolicy) -> Loaded:
                 weights, dtype=dtype if dtype == "auto" else getattr(torch, dtype), **common, **plan.load
             )
             load_s = time.perf_counter() - started
+            # More threads than a small model can feed only wait for each other, and for other jobs on the machine.
+            threads = policy.threads or (1 if parameters_of(model) < SMALL else policy.share)
             if not variant.optimizations:
-                refuse_bidirectional(weights, model)
+                with scoped(model.device, threads=threads):
+                    refuse_bidirectional(weights, model)
             in_weights, steps_s = _apply(model, plan, owners)
         refuse_training(model)
         stated = facts(model, tokenizer_of(plan.weights, tokenizer, source))
@@ -95,8 +99,6 @@ def load(variant: Variant, policy: LoadPolicy) -> Loaded:
     eos = model.generation_config.eos_token_id
     eos_token_ids = frozenset([eos] if isinstance(eos, int) else eos or ())
     _forget_sampling_defaults(model)
-    # More threads than a small model can feed only wait for each other, and for other jobs on the machine.
-    threads = policy.threads or (1 if parameters_of(model) < SMALL else policy.share)
     return Loaded(
         *(model, tokenizer, plan, eos_token_ids, threads, load_s + steps_s, peak.bytes),
         *(stated, excused, in_weights),
