@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import pytest
 
 from pytest_llmopt.core.errors import LlmoptError, RequirementMissingError, UnknownNameError
@@ -13,6 +15,10 @@ from pytest_llmopt.session import COMPARISON, REQUIREMENTS, Session
 
 BY_MODEL = ("benchmark", "draft", "flash_attention_2", "flash_attention_3", "flex_attention", "memory", "sdpa")
 """Requirements that turn up only when a model is loaded or a check runs."""
+Description: TypeAlias = tuple[tuple[Requirement, ...], Comparison | None]
+"""What a test needs, and what it compares."""
+DESCRIBED = pytest.StashKey[tuple[tuple[pytest.Mark, ...], Description]]()
+"""With the markers that it was read from."""
 
 
 def describe(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -48,9 +54,18 @@ def group(item: pytest.Item) -> str:
     return name.replace("@", "-").replace("]", "-")
 
 
-def _described(session: Session, item: pytest.Item) -> tuple[tuple[Requirement, ...], Comparison | None]:
-    """What a test needs, and what it compares if it asks for a side."""
-    marks = Marks.of(_closest(item), session.optimizations)
+def _described(session: Session, item: pytest.Item) -> Description:
+    """What a test needs, and what it compares if it asks for a side: read once, unless a hook adds a marker later."""
+    closest = _closest(item)
+    given, described = item.stash.get(DESCRIBED, ((), None))
+    if described is None or list(map(id, given)) != list(map(id, closest)):
+        described = _read(session, item, closest)
+        item.stash[DESCRIBED] = (tuple(closest), described)
+    return described
+
+
+def _read(session: Session, item: pytest.Item, closest: list[pytest.Mark]) -> Description:
+    marks = Marks.of(closest, session.optimizations)
     model = model_of(item)
     if model is None:
         return gpu_requirement(marks), None
