@@ -56,7 +56,7 @@ def group(item: pytest.Item) -> str:
 
 def _described(session: Session, item: pytest.Item) -> Description:
     """What a test needs, and what it compares if it asks for a side: read once, unless a hook adds a marker later."""
-    closest = _closest(item)
+    closest = [mark for mark in _closest(item) if mark.name.startswith(PREFIX)]
     given, described = item.stash.get(DESCRIBED, ((), None))
     if described is None or list(map(id, given)) != list(map(id, closest)):
         described = _read(session, item, closest)
