@@ -8,7 +8,9 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.context import Context
+from pytest_llmopt.core.engine import bare
 from pytest_llmopt.core.errors import LlmoptWarning, OptionError, VerdictError
 from pytest_llmopt.core.verdict import Status, Verdict
 from pytest_llmopt.reporting.failure import explain
@@ -26,12 +28,13 @@ def assertion(name: str, check: Callable[..., Verdict]) -> Callable[..., Verdict
     The assertion raises `VerdictError` where the verdict is not a PASS, `OptionError` where the two sides are the wrong
     ones, and whatever the check raises; a record is kept in each case.
     """
+    check = checked(check)
     parameters = inspect.signature(check).parameters
     takes_seed = "seed" in parameters
     needs_reference = "None" not in str(parameters["reference"].annotation)
 
     @functools.wraps(check)
-    def assert_check(candidate: Engine, reference: Engine | None, *args: Any, **options: Any) -> Verdict:
+    def assert_check(candidate: Any = None, reference: Engine | None = None, *args: Any, **options: Any) -> Verdict:
         __tracebackhide__ = True
         context: Context = getattr(candidate, "context", Context())
         # The two sides of a test share one stopwatch, unless somebody built them by hand.
@@ -84,7 +87,7 @@ def _refuse_wrong_sides(name: str, candidate: Engine, reference: Engine | None, 
         return
     if not needs_reference:
         return
-    same = candidate is reference or _engine(candidate) is _engine(reference)
+    same = candidate is reference or bare(candidate) is bare(reference)
     if same or candidate.variant.digest == reference.variant.digest:
         msg = (
             f"both sides are {candidate.variant.label} of {candidate.variant.model}, and nothing differs from itself. "
@@ -92,10 +95,6 @@ def _refuse_wrong_sides(name: str, candidate: Engine, reference: Engine | None, 
             "by @llmopt.against(...)"
         )
         raise OptionError(msg)
-
-
-def _engine(side: Engine) -> object:
-    return getattr(side, "engine", side)
 
 
 def _seconds(watches: Mapping[int, Stopwatch]) -> float:

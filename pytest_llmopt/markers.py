@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pytest_llmopt.core.budget import Budget
 from pytest_llmopt.core.errors import OptionError, UnknownNameError
 from pytest_llmopt.core.optimization import build, options_of
 from pytest_llmopt.core.requirements import Cuda, Requirement, parse_bytes
+from pytest_llmopt.core.text import shown
+from pytest_llmopt.core.values import Count, CountOrNone, NonNegative, Said, Size, fit
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.names import MARKERS, PREFIX, QUANTIZATION
 
@@ -27,6 +29,13 @@ FOLDERS = ("adapter", "checkpoint", "draft")
 """Options of optimizations that may name a folder."""
 MODEL = "{model}"
 """Stands for the model under test in a name: the checkpoint, adapter or draft beside it."""
+CAPABILITY = "a compute capability such as 8.0 or (8, 0)"
+GPU: Mapping[str, Any] = {
+    "memory": Size | None,
+    "capability": Annotated[tuple[CountOrNone, CountOrNone] | str | NonNegative, Said(CAPABILITY)],
+    "count": Count,
+}
+"""What the `gpu` marker takes."""
 ORDER = (QUANTIZATION, "kernels", "decoding")
 """Families in the order in which they are applied; one that is not named goes with the kernels."""
 
@@ -137,33 +146,27 @@ def gpu_requirement(marks: Marks) -> tuple[Requirement, ...]:
     mark = marks.closest("gpu")
     if mark is None:
         return ()
-    known = ("memory", "capability", "count")
-    wrong = [key for key in mark.kwargs if key not in known]
+    wrong = [key for key in mark.kwargs if key not in GPU]
     if wrong or mark.args:
-        msg = f"gpu takes {', '.join(f'{name}=' for name in known)}; got {[*mark.args, *wrong]}"
+        msg = f"gpu takes {', '.join(f'{name}=' for name in GPU)}; got {shown([*mark.args, *wrong])}"
         raise OptionError(msg)
-    memory, count = mark.kwargs.get("memory"), mark.kwargs.get("count", 1)
-    if type(count) is not int or count < 1:
-        msg = f"count={count!r} is not a number of devices; give a whole number from 1"
-        raise OptionError(msg)
+    given = {name: fit(f"gpu: {name}", value, GPU[name]) for name, value in mark.kwargs.items()}
     return (
         Cuda(
-            memory=0 if memory is None else parse_bytes(memory),
-            capability=_capability(mark.kwargs.get("capability", (0, 0))),
-            count=count,
+            memory=0 if given.get("memory") is None else parse_bytes(given["memory"]),
+            capability=_capability(given.get("capability", (0, 0))),
+            count=given.get("count", 1),
         ),
     )
 
 
-def _capability(value: object) -> tuple[int, int]:
-    match value:
-        case (int(major), int(minor)):
-            return major, minor
-        case int() | float() | str():
-            major_text, _, minor_text = str(value).partition(".")
-            if major_text.isdigit() and (minor_text.isdigit() or not minor_text):
-                return int(major_text), int(minor_text or 0)
-    msg = f"capability={value!r} is not a compute capability such as 8.0 or (8, 0)"
+def _capability(value: str | float | tuple[int, int]) -> tuple[int, int]:
+    if isinstance(value, tuple):
+        return value
+    major, _, minor = str(value).partition(".")
+    if all(part.isascii() and part.isdigit() and len(part) < 4 for part in (major, minor or "0")):  # noqa: PLR2004
+        return int(major), int(minor or 0)
+    msg = f"gpu: capability={shown(value)} is not possible; give {CAPABILITY}"
     raise OptionError(msg)
 
 
@@ -173,10 +176,12 @@ def _reference(mark: pytest.Mark, plain: Variant, settings: Settings, optimizati
     if wrong:
         msg = f"against takes optimizations and {', '.join(f'{name}=' for name in known)}; got {', '.join(wrong)}"
         raise OptionError(msg)
+    for key, value in mark.kwargs.items():
+        fit(f"against: {key}", value, str)
     inner = []
     for argument in mark.args:
         if not hasattr(argument, "mark"):
-            msg = f"against takes optimizations such as llmopt.attention('eager'), got {argument!r}"
+            msg = f"against takes optimizations such as llmopt.attention('eager'), got {shown(argument)}"
             raise OptionError(msg)
         inner.append(argument.mark)
     model = settings.found(str(mark.kwargs.get("model", plain.model)))

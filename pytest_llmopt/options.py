@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
+from pytest_llmopt.core.text import shown
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -84,7 +86,11 @@ class Option:
         texts = given if isinstance(given, list) else str(given).splitlines()
         names = tuple(name.strip() for text in texts for name in str(text).split(",") if name.strip())
         if not names:
-            msg = f"{source} needs at least one name, got {given!r}"
+            msg = f"{source} needs at least one name, got {shown(given)}"
+            raise pytest.UsageError(msg)
+        unprintable = [name for name in names if not name.isprintable()]
+        if unprintable:
+            msg = f"{source} must be a list of names without control characters, got {shown(unprintable[0])}"
             raise pytest.UsageError(msg)
         return tuple(located(name, folder) for name in names) if self.place else names
 
@@ -97,7 +103,7 @@ class Option:
         try:
             value = self._typed(given)
         except ValueError:
-            msg = f"{source} must be {self.takes}, got {given!r}"
+            msg = f"{source} must be {self.takes}, got {shown(given)}"
             raise pytest.UsageError(msg) from None
         if self.place == "path":
             return str(absolute(value, folder))
@@ -111,7 +117,8 @@ class Option:
             if not 0 <= number <= self.most:
                 raise ValueError(given)
             return number
-        if not isinstance(given, str) or (self.choices and given not in self.choices) or (self.place and not given):
+        fits = isinstance(given, str) and given.isprintable() and (given in self.choices or not self.choices)
+        if not fits or (self.place and not given):
             raise ValueError(given)
         return given
 

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+LONGEST_NAME = 80
+"""Characters of an unknown name that are repeated."""
+
+
 class LlmoptError(Exception):
     """Anything this package refuses to do, with the reason and the way out; safe to print."""
 
@@ -24,7 +28,7 @@ class UnknownNameError(LlmoptError):
 
     def __init__(self, kind: str, value: str, known: Iterable[str]) -> None:
         """Compose the message from the kind of thing, the name received and the names that exist."""
-        names = sorted(known)
+        names, value = sorted(known), value if len(value) <= LONGEST_NAME else f"{value[:LONGEST_NAME]}..."
         near = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else "."
         super().__init__(f"unknown {kind} {value!r}{hint} Known: {', '.join(names) or 'none'}.")
@@ -48,6 +52,10 @@ class PromptError(LlmoptError):
 
 class RequestError(LlmoptError):
     """A generate or score request that the engine cannot serve, such as one longer than its cache."""
+
+
+class NoRoomError(RequestError):
+    """A request that is longer than what the engine has room for."""
 
 
 class PositionMismatchError(LlmoptError):

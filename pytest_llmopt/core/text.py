@@ -41,11 +41,20 @@ def brief(value: float, digits: str) -> str:
     return f"{value:.3g}" if abs(value) >= PLAIN_BELOW or not math.isfinite(value) else f"{value:{digits}}"
 
 
-def shortened(value: object, characters: int = 60) -> str:
-    """A value as a message shows it: its repr, the middle left out where it is long. Never raises."""
-    shorten = reprlib.Repr()
-    shorten.maxstring = shorten.maxother = shorten.maxlong = characters
+def shown(value: object) -> str:
+    """A value on one line, shortened in its middle: no message repeats a number of 190 digits. Never raises."""
     try:
-        return printable(shorten.repr(value))
-    except Exception as error:  # noqa: BLE001 - a value that cannot be shown is still to be refused with words
-        return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
+        text = _REPR.repr(value)
+    except Exception as error:  # noqa: BLE001 - what cannot be shown is still to be refused with words
+        # A whole number may be too long to be written.
+        size = value.bit_length() if isinstance(value, int) else 0
+        about = f"of {size} bits" if size else f"whose repr raises {type(error).__name__}"
+        text = f"<{type(value).__name__} {about}>"
+    text = printable(" ".join(text.split()))
+    return text if len(text) <= _REPR.maxother else f"{text[: _REPR.maxother - 20]}...{text[-15:]}"
+
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 70
+_REPR.maxlong = 40
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = _REPR.maxset = 4

@@ -105,7 +105,7 @@ def test_engines_without_a_context_can_be_compared_by_hand(sides):
     def plain(candidate, reference):
         return Verdict("plain", {"value": Metric(ESTIMATES[Status.FAIL], Tolerance(at_most=2))}, "")
 
-    engines = [SimpleNamespace(variant=side) for side in (CANDIDATE, CANDIDATE.unoptimized())]
+    engines = [SimpleNamespace(variant=side, generate=None) for side in (CANDIDATE, CANDIDATE.unoptimized())]
     with pytest.raises(VerdictError, match="plain FAIL"):
         assertion("plain", plain)(*engines)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise, one_of
-from pytest_llmopt.optimizations.decoding._claims import compiled_claims
+from pytest_llmopt.optimizations.decoding._claims import MODES, compiled_claims
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.inspection import Claim, Use
 
 __all__ = ["Compiled"]
-
-MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
 @dataclass(frozen=True)

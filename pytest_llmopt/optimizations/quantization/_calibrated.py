@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pytest_llmopt.core.errors import ModelError, OptionError
 from pytest_llmopt.core.files import write_json
 from pytest_llmopt.core.prompts import PromptSet
+from pytest_llmopt.core.values import Count
 from pytest_llmopt.optimizations.quantization._prepared import digest_of_files, prepared
 from pytest_llmopt.optimizations.quantization._quantizer import Quantizer, plain_name, stated_config
 from pytest_llmopt.optimizations.quantization._quiet import quietly, seeded
@@ -88,19 +89,8 @@ class Calibrated(Kept):
 
     calibration: str = field(default="", kw_only=True)
     """JSON Lines file of calibration prompts; empty takes those that ship with the package."""
-    num_prompts: int | None = field(default=None, kw_only=True)
+    num_prompts: Count | None = field(default=None, kw_only=True)
     """How many of them to use, the first ones; None takes all of a file that is given, and 32 of those that ship."""
-
-    def __post_init__(self) -> None:
-        """Refuse what is no number of prompts.
-
-        Raises:
-            OptionError: naming the option, the value and what is allowed.
-        """
-        count = self.num_prompts
-        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-            msg = f"num_prompts={count!r} is not possible; allowed: integers from 1, or None"
-            raise OptionError(msg)
 
     @property
     def calibration_prompts(self) -> PromptSet:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_llmopt.core.errors import LlmoptError, UnknownNameError
-from pytest_llmopt.core.text import brief, encodable, printable, shortened
+from pytest_llmopt.core.text import brief, encodable, printable, shown
 
 
 @given(st.text(alphabet=st.characters(codec=None)))
@@ -63,6 +63,6 @@ class Hostile:
 
 @pytest.mark.parametrize("value", [10**190, "x" * 500, list(range(10**5)), Hostile(), "\x1b[2J"])
 def test_a_value_in_a_message_is_short_and_safe_whatever_it_is(value):
-    text = shortened(value)
+    text = shown(value)
     assert len(text) < 100
     assert "\x1b" not in text
