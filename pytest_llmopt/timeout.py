@@ -64,9 +64,11 @@ class Deadline:
         """
         main = threading.main_thread()
         remaining = max(at_least_s, self.at - time.monotonic())
-        watchdog = threading.Timer(
-            remaining + self.grace_s, lambda: give_up(self._words(sys._current_frames()[main.ident]))
-        )  # type: ignore[index] # noqa: SLF001
+
+        def end() -> None:
+            give_up(self._words(sys._current_frames()[main.ident or 0]))  # noqa: SLF001 - the one way to another's stack
+
+        watchdog = threading.Timer(remaining + self.grace_s, end)
         watchdog.daemon = True
         watchdog.start()
         own = threading.current_thread() is main and signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
