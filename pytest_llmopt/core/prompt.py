@@ -1,4 +1,4 @@
-"""One prompt: text or token ids, with an id, and what a model has to have for it."""
+"""One prompt: what every engine can take, and what a certain one can."""
 
 from __future__ import annotations
 
