@@ -8,8 +8,10 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.context import Context
-from pytest_llmopt.core.errors import UnsoundReferenceError, VerdictError
+from pytest_llmopt.core.engine import bare
+from pytest_llmopt.core.errors import LlmoptWarning, OptionError, VerdictError
 from pytest_llmopt.core.verdict import Status, Verdict
 from pytest_llmopt.reporting.failure import explain
 
@@ -21,11 +23,18 @@ if TYPE_CHECKING:
 
 
 def assertion(name: str, check: Callable[..., Verdict]) -> Callable[..., Verdict]:
-    """An assertion with the signature of a check; `seed` defaults to the session's."""
-    takes_seed = "seed" in inspect.signature(check).parameters
+    """An assertion with the signature of a check; `seed` defaults to the session's.
+
+    The assertion raises `VerdictError` where the verdict is not a PASS, `OptionError` where the two sides are the wrong
+    ones, and whatever the check raises; a record is kept in each case.
+    """
+    check = checked(check)
+    parameters = inspect.signature(check).parameters
+    takes_seed = "seed" in parameters
+    needs_reference = "None" not in str(parameters["reference"].annotation)
 
     @functools.wraps(check)
-    def assert_check(candidate: Engine, reference: Engine | None, *args: Any, **options: Any) -> Verdict:
+    def assert_check(candidate: Any = None, reference: Engine | None = None, *args: Any, **options: Any) -> Verdict:
         __tracebackhide__ = True
         context: Context = getattr(candidate, "context", Context())
         # The two sides of a test share one stopwatch, unless somebody built them by hand.
@@ -35,25 +44,57 @@ def assertion(name: str, check: Callable[..., Verdict]) -> Callable[..., Verdict
             options.setdefault("seed", context.seed)
         started, engine_before = time.perf_counter(), _seconds(watches)
         try:
+            _refuse_wrong_sides(name, candidate, reference, needs_reference=needs_reference)
             with context.guarded():
                 verdict = check(candidate, reference, *args, **options)
                 seconds, engine_seconds = time.perf_counter() - started, _seconds(watches) - engine_before
-        except UnsoundReferenceError as error:
-            # No verdict stands that was given against it; and it is not the candidate that failed.
-            context.refuse(name, str(error), time.perf_counter() - started, _seconds(watches) - engine_before)
+        except Exception as error:
+            context.refuse(name, error, time.perf_counter() - started, _seconds(watches) - engine_before)
+            context.raised(error)
             raise
         context.record(verdict, seconds, engine_seconds)
         # A check that needs no reference may be called without one.
         compared = candidate.variant.unoptimized() if reference is None else reference.variant
         tolerated = Status.INCONCLUSIVE if context.warn_if_inconclusive else Status.PASS
         if verdict.status not in {Status.PASS, tolerated}:
-            raise VerdictError(explain(verdict, candidate.variant, compared))
+            failure = VerdictError(explain(verdict, candidate.variant, compared))
+            context.raised(failure)
+            raise failure
         if verdict.status is Status.INCONCLUSIVE:
-            warnings.warn(explain(verdict, candidate.variant, compared), stacklevel=2)
+            warnings.warn(explain(verdict, candidate.variant, compared), LlmoptWarning, stacklevel=2)
         return verdict
 
     assert_check.__name__ = f"assert_{name}"
     return assert_check
+
+
+def _refuse_wrong_sides(name: str, candidate: Engine, reference: Engine | None, *, needs_reference: bool) -> None:
+    """Refuse what would be recorded as the candidate's verdict and is not.
+
+    Raises:
+        OptionError: the sides are swapped, one stands for both, or both describe the same.
+    """
+    call = f"assert_{name} takes (candidate, reference, ...)"
+    for place, side in (("candidate", candidate), ("reference", reference)):
+        role = getattr(side, "role", place)
+        if role != place:
+            msg = f"the {role} stands in the place of the {place}: {call}, each fixture under its own name"
+            raise OptionError(msg)
+    if reference is None:
+        if needs_reference:
+            msg = f"the reference is None: {call}; ask for the `reference` fixture"
+            raise OptionError(msg)
+        return
+    if not needs_reference:
+        return
+    same = candidate is reference or bare(candidate) is bare(reference)
+    if same or candidate.variant.digest == reference.variant.digest:
+        msg = (
+            f"both sides are {candidate.variant.label} of {candidate.variant.model}, and nothing differs from itself. "
+            f"{call}: say what the candidate is by a marker, such as @llmopt.static_cache(), or what the reference is, "
+            "by @llmopt.against(...)"
+        )
+        raise OptionError(msg)
 
 
 def _seconds(watches: Mapping[int, Stopwatch]) -> float:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
 
 import pytest
 
+from pytest_llmopt.names import ASK
 from pytest_llmopt.options import SETTINGS
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ Role: TypeAlias = Literal["candidate", "reference"]
 @pytest.fixture
 def llmopt_model(request: pytest.FixtureRequest) -> str:
     """The model under test: filled in by the plugin from `--llmopt-model` or the `model` marker."""
+    if not hasattr(request, "param"):
+        reason = "request.getfixturevalue comes too late for a side, whose model is chosen at collection"
+        pytest.fail(f"{request.node.nodeid}: {reason}: {ASK}", pytrace=False)
     return str(request.param)
 
 
@@ -44,46 +48,41 @@ def reference(request: pytest.FixtureRequest, llmopt_model: str, llmopt_variant:
 @pytest.fixture(scope="session")
 def prompts(pytestconfig: pytest.Config) -> PromptSet:
     """The prompts of `--llmopt-prompts`. Override it in a conftest to use your own: a list of texts will do."""
-    from pytest_llmopt.core.errors import LlmoptError
     from pytest_llmopt.core.prompts import PromptSet
 
-    try:
-        return PromptSet.load(pytestconfig.stash[SETTINGS].prompts)
-    except LlmoptError as error:
-        message = str(error)
-    pytest.fail(message, pytrace=False)
+    return PromptSet.load(pytestconfig.stash[SETTINGS].prompts)
 
 
 def _side(request: pytest.FixtureRequest, role: Role) -> Side:
-    from pytest_llmopt.core.errors import LlmoptError, RequirementMissingError
+    from pytest_llmopt.core.errors import RequirementMissingError
+    from pytest_llmopt.outcomes import COMPARISON, OPENING
     from pytest_llmopt.runtime.side import Side
-    from pytest_llmopt.session import COMPARISON, Session
+    from pytest_llmopt.session import Session
 
     session = Session.of(request.config)
     comparison = request.node.stash[COMPARISON]
     # What the reference is must be known before a candidate can change it, whichever of them a test names first.
     first: tuple[Role, ...] = ("reference",) if "reference" in request.fixturenames else ()
-    opened: Role = role
-    failure: LlmoptError
-    try:
-        for opened in dict.fromkeys((*first, role)):
+    opened: Role
+    for opened in dict.fromkeys((*first, role)):
+        request.node.stash[OPENING] = opened
+        try:
             engine = session.open(opened, comparison)
-        # What is handed out to a test is in use until its end.
-        request.addfinalizer(session.loader.release)
-        scores = session.scores if role == "reference" else None
-        context = session.context(request.node, comparison)
-        return Side(role, getattr(comparison, role), engine, session.stopwatch, context, scores)
-    except LlmoptError as error:
-        failure = error
-    if isinstance(failure, RequirementMissingError):
-        skip_or_fail(session, failure, getattr(comparison, opened).label)
-    pytest.fail(f"{request.node.nodeid}: {opened}: {failure}", pytrace=False)
+        except RequirementMissingError as error:
+            skip_or_fail(session, error, getattr(comparison, opened).label)
+    request.node.stash[OPENING] = ""
+    # What is handed out to a test is in use until its end.
+    request.addfinalizer(session.loader.release)
+    scores = session.scores if role == "reference" else None
+    context = session.context(request.node, comparison)
+    return Side(role, getattr(comparison, role), engine, session.stopwatch, context, scores)
 
 
 def skip_or_fail(session: Session, error: RequirementMissingError, label: str) -> NoReturn:
     """Skip for a missing requirement, or fail when `--llmopt-require` names it or an optimization that needs it."""
-    required = set(session.settings.get("require"))
-    names = {error.name, "all", *(part.partition("(")[0] for part in label.split(" + "))}
-    if required & names:
-        pytest.fail(f"required by --llmopt-require {','.join(sorted(required & names))}: {error}", pytrace=False)
-    pytest.skip(f"{error.name}: {error}")
+    required = session.required(error, label)
+    if required:
+        message = f"required by --llmopt-require {','.join(sorted(required))}: {error}"
+        raise pytest.fail.Exception(message, pytrace=False) from error
+    msg = f"{error.name}: {error}"
+    raise pytest.skip.Exception(msg) from error

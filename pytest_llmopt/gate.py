@@ -6,22 +6,23 @@ from typing import TYPE_CHECKING
 
 from pytest_llmopt.assertions import assertion
 from pytest_llmopt.checks._default import default_gate
+from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.errors import OptionError, RequirementMissingError, VerdictError
 from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.core.values import Names
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.verdict import Verdict
 
 
+@checked
 def assert_gate(
     candidate: Engine,
     reference: Engine,
     prompts: object,
     *,
-    checks: Sequence[str] | None = None,
+    checks: Names | None = None,
     stop_at_first: bool = False,
 ) -> tuple[Verdict, ...]:
     """Run every check that belongs to what the candidate's optimizations promise; a record for each.
@@ -47,7 +48,7 @@ def assert_gate(
     steps = default_gate(candidate.variant)
     known = dict.fromkeys(step.check for step in steps)
     unknown = [name for name in checks or () if name not in known]
-    if unknown or not (checks is None or checks):
+    if unknown:
         msg = f"the default gate of {candidate.variant.label} has no {', '.join(unknown)}; it has {', '.join(known)}"
         raise OptionError(msg)
     registry = Registry("checks", "check")

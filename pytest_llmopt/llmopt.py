@@ -8,21 +8,23 @@ optimization or check in a new file is here without an edit.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_llmopt.assertions import assertion
-from pytest_llmopt.core.errors import UnknownNameError
+from pytest_llmopt.core.errors import OptionError, UnknownNameError
 from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.gate import assert_gate as assert_gate  # noqa: PLC0414 - a name of this namespace
 from pytest_llmopt.markers import marker_names
-from pytest_llmopt.names import MARKERS, PREFIX, own_markers
+from pytest_llmopt.names import MARKERS, PREFIX, VARIANT, own_markers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 ASSERT = "assert_"
+EXAMPLE = 'variants({"nf4": llmopt.quantized("bitsandbytes")})'
 
 
 def variants(
@@ -34,12 +36,32 @@ def variants(
     @llmopt.variants({"nf4": llmopt.quantized("bitsandbytes"), "int8": llmopt.quantized("bitsandbytes", bits=8)})
     def test_accuracy(candidate, reference, prompts): ...
     ```
+
+    Raises:
+        OptionError: there are none, or one is not an id with its markers.
     """
-    parameters = [
-        pytest.param(name, id=name, marks=[marks] if isinstance(marks, pytest.MarkDecorator) else list(marks))
-        for name, marks in by_id.items()
-    ]
-    return pytest.mark.parametrize("llmopt_variant", parameters, indirect=True)
+    __tracebackhide__ = True
+    if not isinstance(by_id, Mapping) or not by_id:
+        got = "an empty mapping" if by_id == {} else repr(by_id)
+        msg = f"variants takes a mapping from ids to markers, such as {EXAMPLE}; got {got}"
+        raise OptionError(msg)
+    parameters = [pytest.param(name, id=name, marks=_marks(name, given)) for name, given in by_id.items()]
+    return pytest.mark.parametrize(VARIANT, parameters, indirect=True)
+
+
+def _marks(name: object, given: object) -> list[pytest.MarkDecorator]:
+    """The markers of one variant."""
+    __tracebackhide__ = True
+    if not isinstance(name, str) or not name.strip():
+        msg = f"variants: {name!r} is not an id; write a text, as in {EXAMPLE}"
+        raise OptionError(msg)
+    marks = []
+    for mark in given if isinstance(given, (list, tuple)) else [given]:
+        if not isinstance(mark, pytest.MarkDecorator):
+            msg = f"variants: {name!r} is given {mark!r}; write a marker or a list of markers, as in {EXAMPLE}"
+            raise OptionError(msg)
+        marks.append(mark)
+    return marks
 
 
 def __getattr__(name: str) -> Any:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pytest_llmopt.core.budget import Budget
 from pytest_llmopt.core.errors import OptionError, UnknownNameError
 from pytest_llmopt.core.optimization import build, options_of
 from pytest_llmopt.core.requirements import Cuda, Requirement, device_requirements, parse_bytes
+from pytest_llmopt.core.text import shown
+from pytest_llmopt.core.values import Count, CountOrNone, NonNegative, Said, Size, fit
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.names import MARKERS, PREFIX, QUANTIZATION
 
@@ -23,8 +25,17 @@ if TYPE_CHECKING:
 
 CONFIGURED = f"{QUANTIZATION}.configured"
 """The quantizer that reads what it is from a checkpoint or a config."""
+FOLDERS = ("adapter", "checkpoint", "draft")
+"""Options of optimizations that may name a folder."""
 MODEL = "{model}"
 """Stands for the model under test in a name: the checkpoint, adapter or draft beside it."""
+CAPABILITY = "a compute capability such as 8.0 or (8, 0)"
+GPU: Mapping[str, Any] = {
+    "memory": Size | None,
+    "capability": Annotated[tuple[CountOrNone, CountOrNone] | str | NonNegative, Said(CAPABILITY)],
+    "count": Count,
+}
+"""What the `gpu` marker takes."""
 ORDER = (QUANTIZATION, "kernels", "decoding")
 """Families in the order in which they are applied; one that is not named goes with the kernels."""
 
@@ -73,10 +84,14 @@ class Marks:
         """The marker of that name that is closest to the test."""
         return next(iter(self.by_name.get(name, ())), None)
 
-    def first_argument(self, name: str) -> str | None:
-        """The first positional argument of the closest marker of that name."""
-        mark = self.closest(name)
-        return None if mark is None else str(_argument(mark))
+
+def key_of(mark: pytest.Mark) -> tuple[str, str]:
+    """What two markers share of which only the closer one counts: the kind, or the optimization however it is named."""
+    name = mark.name.removeprefix(PREFIX)
+    if name == "optimization" and mark.args:
+        family, _, short = str(mark.args[0]).partition(".")
+        return "applies", "quantized" if family == QUANTIZATION else short
+    return "says" if name in MARKERS and name != "quantized" else "applies", name
 
 
 def marker_names(optimizations: Registry) -> dict[str, str]:
@@ -91,11 +106,11 @@ def compare(marks: Marks, model: str, settings: Settings, optimizations: Registr
     Raises:
         LlmoptError: a marker is wrong, or its optimizations cannot be combined.
     """
-    engine = str(settings.get("engine", marks.first_argument("engine")))
+    engine = str(settings.get("engine", _engine(marks)))
     plain = Variant(model, (), settings.get("dtype"), settings.get("device"), engine)
-    candidate = dataclasses.replace(plain, optimizations=_applied(marks.optimizations, model, optimizations))
+    candidate = dataclasses.replace(plain, optimizations=_applied(marks.optimizations, model, settings, optimizations))
     against = marks.closest("against")
-    reference = plain if against is None else _reference(against, plain, optimizations)
+    reference = plain if against is None else _reference(against, plain, settings, optimizations)
     for variant in (candidate, reference):
         if variant.engine not in engines.names():
             kind = "engine"
@@ -115,6 +130,18 @@ def compare(marks: Marks, model: str, settings: Settings, optimizations: Registr
     )
 
 
+def _engine(marks: Marks) -> str | None:
+    mark = marks.closest("engine")
+    if mark is None:
+        return None
+    name = _argument(mark)
+    if len(mark.args) > 1 or mark.kwargs or not isinstance(name, str):
+        got = ", ".join([*map(repr, mark.args), *(f"{key}={value!r}" for key, value in mark.kwargs.items())])
+        msg = f"engine takes one name, such as engine('transformers'); got {got}"
+        raise OptionError(msg)
+    return name
+
+
 def gpu_requirement(marks: Marks) -> tuple[Requirement, ...]:
     """What the `gpu` marker asks for, if there is one.
 
@@ -124,61 +151,67 @@ def gpu_requirement(marks: Marks) -> tuple[Requirement, ...]:
     mark = marks.closest("gpu")
     if mark is None:
         return ()
-    known = ("memory", "capability", "count")
-    wrong = [key for key in mark.kwargs if key not in known]
+    wrong = [key for key in mark.kwargs if key not in GPU]
     if wrong or mark.args:
-        msg = f"gpu takes {', '.join(f'{name}=' for name in known)}; got {[*mark.args, *wrong]}"
+        msg = f"gpu takes {', '.join(f'{name}=' for name in GPU)}; got {shown([*mark.args, *wrong])}"
         raise OptionError(msg)
-    memory, count = mark.kwargs.get("memory"), mark.kwargs.get("count", 1)
-    if type(count) is not int or count < 1:
-        msg = f"count={count!r} is not a number of devices; give a whole number from 1"
-        raise OptionError(msg)
+    given = {name: fit(f"gpu: {name}", value, GPU[name]) for name, value in mark.kwargs.items()}
     return (
         Cuda(
-            memory=0 if memory is None else parse_bytes(memory),
-            capability=_capability(mark.kwargs.get("capability", (0, 0))),
-            count=count,
+            memory=0 if given.get("memory") is None else parse_bytes(given["memory"]),
+            capability=_capability(given.get("capability", (0, 0))),
+            count=given.get("count", 1),
         ),
     )
 
 
-def _capability(value: object) -> tuple[int, int]:
-    match value:
-        case (int(major), int(minor)):
-            return major, minor
-        case int() | float() | str():
-            major_text, _, minor_text = str(value).partition(".")
-            if major_text.isdigit() and (minor_text.isdigit() or not minor_text):
-                return int(major_text), int(minor_text or 0)
-    msg = f"capability={value!r} is not a compute capability such as 8.0 or (8, 0)"
+def _capability(value: str | float | tuple[int, int]) -> tuple[int, int]:
+    if isinstance(value, tuple):
+        return value
+    major, _, minor = str(value).partition(".")
+    if all(part.isascii() and part.isdigit() and len(part) < 4 for part in (major, minor or "0")):  # noqa: PLR2004
+        return int(major), int(minor or 0)
+    msg = f"gpu: capability={shown(value)} is not possible; give {CAPABILITY}"
     raise OptionError(msg)
 
 
-def _reference(mark: pytest.Mark, plain: Variant, optimizations: Registry) -> Variant:
+def _reference(mark: pytest.Mark, plain: Variant, settings: Settings, optimizations: Registry) -> Variant:
     known = ("model", "dtype", "device", "engine")
     wrong = [key for key in mark.kwargs if key not in known]
     if wrong:
         msg = f"against takes optimizations and {', '.join(f'{name}=' for name in known)}; got {', '.join(wrong)}"
         raise OptionError(msg)
+    for key, value in mark.kwargs.items():
+        fit(f"against: {key}", value, str)
     inner = []
     for argument in mark.args:
         if not hasattr(argument, "mark"):
-            msg = f"against takes optimizations such as llmopt.attention('eager'), got {argument!r}"
+            msg = f"against takes optimizations such as llmopt.attention('eager'), got {shown(argument)}"
             raise OptionError(msg)
         inner.append(argument.mark)
-    model = str(mark.kwargs.get("model", plain.model))
-    return dataclasses.replace(plain, optimizations=_applied(inner, model, optimizations), **mark.kwargs)
+    model = settings.found(str(mark.kwargs.get("model", plain.model)))
+    changed = {**mark.kwargs, "model": model}
+    return dataclasses.replace(plain, optimizations=_applied(inner, model, settings, optimizations), **changed)
 
 
-def _applied(marks: Iterable[pytest.Mark], model: str, optimizations: Registry) -> tuple[Applied, ...]:
+def _applied(
+    marks: Iterable[pytest.Mark], model: str, settings: Settings, optimizations: Registry
+) -> tuple[Applied, ...]:
     """The optimizations of some markers, quantizers first: a model is quantized before it is compiled."""
     applied = []
     for mark in marks:
         name, given, named = _name_and_arguments(mark, optimizations)
         args = tuple(_of_model(value, model) for value in given)
         options = {key: _of_model(value, model) for key, value in named.items()}
-        applied.append(Applied(name, build(optimizations.load(name), name, args, options)))
+        applied.append(Applied(name, _placed(build(optimizations.load(name), name, args, options), settings)))
     return tuple(sorted(applied, key=lambda item: (ORDER.index(item.family) if item.family in ORDER else 1, item.name)))
+
+
+def _placed(built: Any, settings: Settings) -> Any:
+    """An optimization whose folders are absolute, so that they do not hang on where a test changes to."""
+    told = {item.name: getattr(built, item.name) for item in options_of(built) if item.name in FOLDERS}
+    found = {name: settings.found(value) for name, value in told.items() if isinstance(value, str) and value}
+    return dataclasses.replace(built, **found) if found != {name: told[name] for name in found} else built
 
 
 def _of_model(value: Any, model: str) -> Any:

@@ -23,6 +23,19 @@ MARKERS = {
 QUANTIZATION = "quantization"
 """The family whose members share one marker, `quantized(method)`."""
 SIDES = frozenset({"candidate", "reference"})
+MODEL = "llmopt_model"
+"""The parameter that runs a test once per model; a side asks for it."""
+VARIANT = "llmopt_variant"
+"""The parameter that runs a test once per variant."""
+ASK = (
+    "put `candidate` or `reference` into the arguments of the test or of a fixture that it uses, "
+    'or write @pytest.mark.usefixtures("candidate")'
+)
+"""How a test asks for a side."""
+REFUSED = "llmopt_refused"
+"""The attribute of a report that carries why a test was refused, also from a worker of pytest-xdist."""
+NO_MODEL = ""
+"""In place of a model where none is named: an error of this test, if it is selected."""
 
 
 def own_markers() -> dict[str, str]:
@@ -37,10 +50,18 @@ def own_markers() -> dict[str, str]:
 
 def is_ours(item: pytest.Item) -> bool:
     """Whether a test asks for a side or carries one of our markers."""
-    return model_of(item) is not None or any(mark.name.startswith(PREFIX) for mark in item.iter_markers())
+    asks = model_of(item) is not None or MODEL in getattr(item, "fixturenames", ())
+    return asks or any(mark.name.startswith(PREFIX) for mark in item.iter_markers())
 
 
 def model_of(item: pytest.Item) -> str | None:
     """The model that a test runs against, if it asks for a side."""
     callspec = getattr(item, "callspec", None)
-    return None if callspec is None else callspec.params.get("llmopt_model")
+    return None if callspec is None else callspec.params.get(MODEL)
+
+
+def nodeid_of(item: pytest.Item) -> str:
+    """The name of a test, without the groups that pytest-xdist writes behind it."""
+    marks = item.iter_markers("xdist_group")
+    groups = {str(mark.args[0] if mark.args else mark.kwargs.get("name", "default")) for mark in marks}
+    return item.nodeid.removesuffix(f"@{'_'.join(sorted(groups))}")

@@ -6,23 +6,22 @@ needs is imported when the first of them turns up.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from pytest_llmopt.fixtures import candidate, llmopt_model, llmopt_variant, prompts, reference, skip_or_fail
-from pytest_llmopt.names import MARKERS, PREFIX, is_ours, model_of, own_markers
-from pytest_llmopt.options import SESSION, SETTINGS, Settings, add_options
+from pytest_llmopt.keeper import CARRIED, Keeper
+from pytest_llmopt.names import ASK, MARKERS, MODEL, PREFIX, REFUSED, VARIANT, is_ours, model_of, own_markers
+from pytest_llmopt.options import SETTINGS, Settings, add_options
+from pytest_llmopt.timeout import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
 __all__ = ["candidate", "llmopt_model", "llmopt_variant", "prompts", "reference"]
 
-CARRIED = "llmopt_records"
-"""The attribute of a test report that carries its records, also from a worker of pytest-xdist to the controller."""
-SPENT = "llmopt_spent"
-"""Where a worker of pytest-xdist says what it has spent."""
+KEEPER = "llmopt-keeper"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,132 +43,130 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{PREFIX}{usage}")
     for name, full_name in own_markers().items():
         config.addinivalue_line("markers", f"{PREFIX}{name}(**options): apply {full_name} to the candidate")
-    config.pluginmanager.register(_Keeper(config), "llmopt-keeper")
+    config.pluginmanager.register(_Arranger(), "llmopt-arranger")
+    keeper = Keeper(config)
+    config.pluginmanager.register(keeper, KEEPER)
+    if config.stash[SETTINGS].get("timeout"):
+        config.pluginmanager.register(Clock(config.stash[SETTINGS].get("timeout"), keeper.give_up), "llmopt-clock")
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, object, object]:
     """Run every test that asks for a side once per model."""
-    if "llmopt_model" not in metafunc.fixturenames:
-        return
-    mark = metafunc.definition.get_closest_marker(f"{PREFIX}model")
-    models = metafunc.config.stash[SETTINGS].models(() if mark is None else tuple(map(str, mark.args)))
-    if not models:
-        msg = (
-            f"{metafunc.definition.nodeid}: no model to test: give --llmopt-model FOLDER_OR_ID "
-            "(`--llmopt-model zoo` for the models that ship with the package), or @llmopt.model(...)"
-        )
-        raise pytest.UsageError(msg)
-    ids = [model.rstrip("/").rpartition("/")[2] for model in models]
-    metafunc.parametrize("llmopt_model", models, ids=ids, indirect=True)
+    ours = MODEL in metafunc.fixturenames
+    if not ours and VARIANT not in metafunc.fixturenames:
+        parametrized = [mark.args[:1] for mark in metafunc.definition.iter_markers("parametrize")]
+        if (VARIANT,) in parametrized:
+            # pytest would name a fixture that nobody has written.
+            pytest.fail(f"{metafunc.definition.nodeid}: llmopt.variants on a test without a side: {ASK}", pytrace=False)
+    if not ours:
+        return (yield)
+    from pytest_llmopt.generation import apply_model_parameters, choose_models, models_are_given
+
+    if models_are_given(metafunc):
+        return (yield)
+    choose_models(metafunc)
+    result = yield
+    apply_model_parameters(metafunc)
+    return result
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep the tests of one candidate on one worker, for `--dist loadgroup`, so that it is loaded once."""
-    if model_of(item) is not None and item.config.getoption("loadgroup", default=False):
+    """Keep the tests of one candidate on one worker, for `--dist loadgroup`, so that it is loaded once.
+
+    A group of the user's own stays what it is.
+    """
+    ours = model_of(item) is not None and item.get_closest_marker("xdist_group") is None
+    if ours and item.config.getoption("loadgroup", default=False):
         from pytest_llmopt import collection
 
         item.add_marker(pytest.mark.xdist_group(collection.group(item)))
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Turn the markers of every selected test into variants, and bring tests of the same variants together.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """Give the reason why we refused a test a place in the short summary."""
+    reason = getattr(report, REFUSED, None)
+    if reason is not None:
+        from pytest_llmopt.collection import Refusal
+
+        report.longrepr = cast("Any", Refusal(report.nodeid, reason))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Turn the markers of every selected test into variants, once all plugins have selected and ordered.
 
     Raises:
-        pytest.UsageError: markers are wrong; names every test that has such markers.
+        pytest.UsageError: `--llmopt-require` has a name that nothing answers to.
     """
-    if any(map(is_ours, items)):
+    if any(map(is_ours, session.items)):
         from pytest_llmopt import collection
 
-        collection.describe(config, items)
-        items[:] = collection.grouped(items)
+        collection.describe(session)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Check what a test needs before any fixture loads anything."""
-    if is_ours(item):
-        from pytest_llmopt import collection
+    if not is_ours(item):
+        return
+    from pytest_llmopt import collection
 
-        collection.check_requirements(item)
+    collection.check_requirements(item)
+    keeper: Any = item.config.pluginmanager.get_plugin(KEEPER)
+    if keeper.has_crashed(item.nodeid):
+        pytest.fail("a worker crashed in this test before, so it is not run again", pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Say what a check refused in one message; skip where it found in mid-test that something is missing."""
+    """Skip where a check found in mid-test that something is missing."""
     if model_of(pyfuncitem) is None:
         return (yield)
-    from pytest_llmopt.core.errors import LlmoptError, RequirementMissingError
+    from pytest_llmopt.core.errors import RequirementMissingError
+    from pytest_llmopt.outcomes import COMPARISON
     from pytest_llmopt.session import Session
 
-    failure: LlmoptError
     try:
         return (yield)
-    except LlmoptError as error:
-        failure = error
-    if isinstance(failure, RequirementMissingError):
-        skip_or_fail(Session.of(pyfuncitem.config), failure, "")
-    pytest.fail(f"{pyfuncitem.nodeid}: {failure}", pytrace=False)
+    except RequirementMissingError as error:
+        skip_or_fail(Session.of(pyfuncitem.config), error, pyfuncitem.stash[COMPARISON].candidate.label)
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach the records of a test to its report."""
+    """Attach the records of a test to its report, once every other plugin has said what it makes of the phase."""
     report = yield
+    if is_ours(item) or "prompts" in getattr(item, "fixturenames", ()):
+        from pytest_llmopt.outcomes import explain
+
+        explain(item, call, report)
     if model_of(item) is not None:
-        from pytest_llmopt.session import records_of
+        from pytest_llmopt.outcomes import records_of
 
         # pytest-xdist carries attributes of plain JSON values to the controller.
         report.__dict__[CARRIED] = [record.to_json() for record in records_of(item, call, report)]
     return report
 
 
-class _Keeper:
-    """Takes the records out of the reports of this process, or of all workers, and has the last word."""
+class _Arranger:
+    """Brings tests of the same variants together, before any other plugin orders or selects tests.
 
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
+    Registered after the others, it is the outermost of those that ask to be first: pytest-randomly, pytest-order,
+    `--ff`, `--nf`, `--sw` and a conftest see our order and have the last word.
+    """
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep what the report carries."""
-        carried = getattr(report, CARRIED, [])
-        if carried:
-            from pytest_llmopt.session import Session
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> Generator[None, object, object]:
+        """Arrange the tests as they were collected."""
+        if any(map(is_ours, items)):
+            from pytest_llmopt import collection
 
-            Session.of(self._config).keep(carried)
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        """Keep what a worker of pytest-xdist has spent."""
-        spent = getattr(node, "workeroutput", {}).get(SPENT)
-        if spent is not None:
-            from pytest_llmopt.session import Session
-
-            Session.of(self._config).run.spent.append(spent)
-
-    def pytest_sessionfinish(self) -> None:
-        """Close every engine, also after Ctrl-C; say what this process has spent."""
-        ours = self._config.stash.get(SESSION, None)
-        if ours is not None:
-            costs = ours.close()
-            if hasattr(self._config, "workeroutput"):
-                self._config.workeroutput[SPENT] = costs
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the verdict table."""
-        ours = self._config.stash.get(SESSION, None)
-        if ours is not None and ours.records and not ours.run.goes_on:
-            terminalreporter.section("llmopt verdicts")
-            writer = terminalreporter._tw  # noqa: SLF001 - pytest has no public name for the width and the colors
-            # A log has no width of its own; a terminal has one to keep to.
-            width = max(80, writer.fullwidth) if terminalreporter.isatty else 200
-            terminalreporter.write(ours.table(width=width, color=writer.hasmarkup))
-            terminalreporter.write_line(f"report  {ours.settings.report}")
-            methods = ours.write_methods()
-            if methods is not None:
-                terminalreporter.section("llmopt methods")
-                terminalreporter.write(methods.read_text(encoding="utf-8"))
-                terminalreporter.write_line(f"\nready to paste  {methods}")
+            items[:] = collection.arrange(config, items)
+        return (yield)

@@ -8,7 +8,8 @@ from pytest_llmopt.core.engine import Prechecks
 from pytest_llmopt.core.errors import LlmoptError, ModelError, RequirementMissingError
 from pytest_llmopt.core.requirements import require
 from pytest_llmopt.core.sources import NotHereError
-from pytest_llmopt.session import COMPARISON, REQUIREMENTS
+from pytest_llmopt.outcomes import COMPARISON
+from pytest_llmopt.session import REQUIREMENTS
 
 if TYPE_CHECKING:
     import pytest
@@ -38,12 +39,6 @@ def refusals(session: Session, items: list[pytest.Item]) -> dict[str, list[pytes
                 tests.setdefault(f"{role}: {error}", []).append(item)
                 break
     return tests
-
-
-def named(items: list[pytest.Item]) -> str:
-    """The first test, and how many more there are."""
-    first = items[0].nodeid
-    return first if len(items) == 1 else f"{first} and {len(items) - 1} more tests"
 
 
 def _checked(session: Session, variant: Variant) -> LlmoptError | None:

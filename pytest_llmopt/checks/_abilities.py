@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.core.engine import KnowsAbilities
+from pytest_llmopt.core.engine import KnowsAbilities, bare
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,7 @@ LEFT_PADDING, PREFILL_CHUNK = "left_padding", "prefill_chunk"
 
 def lacks(side: Engine) -> Mapping[str, str]:
     """What the engine of a side cannot do, with the reason; nothing where it does not know."""
-    engine = getattr(side, "engine", side)
+    engine = bare(side)
     return engine.lacks if isinstance(engine, KnowsAbilities) else {}
 
 

@@ -11,7 +11,7 @@ from pytest_llmopt.checks._floor_figures import Floor
 from pytest_llmopt.checks._floor_texts import PROMPTS
 from pytest_llmopt.checks._kept_floor import KeptFloor
 from pytest_llmopt.checks._relations import timed
-from pytest_llmopt.core.engine import Varies
+from pytest_llmopt.core.engine import Varies, bare
 from pytest_llmopt.core.environment import describe_environment, fingerprint
 from pytest_llmopt.core.loading import locate
 
@@ -42,7 +42,7 @@ class Benign:
             UnsoundReferenceError: it is not finite, or contradicts itself under a change that must not matter.
         """
         # The engine itself: a side remembers what it has scored, and hides what only some engines can do.
-        engine: Engine = getattr(reference, "engine", reference)
+        engine = bare(reference)
         belongs_to = {
             "variant": reference.variant.digest,
             "environment": fingerprint(describe_environment()),
@@ -61,7 +61,7 @@ class Benign:
     @staticmethod
     def beside(reference: Engine, floor: Floor, given: Sequence[Continuation]) -> list[list[TopLogprobs]]:
         """Teacher-forced log-probabilities of the reference under each of a few benign changes, one after the other."""
-        engine: Engine = getattr(reference, "engine", reference)
+        engine = bare(reference)
         scored = []
         if isinstance(engine, Varies):
             with timed(reference):

@@ -46,10 +46,10 @@ class KeptFloor:
 
     def read(self, engine: Engine) -> Floor | None:
         """The floor, where there is one of this very reference; warns, naming the file, where there is another."""
-        if not self.file.is_file():
-            return None
         try:
-            return self._read(engine)
+            return self._read(engine) if self.file.is_file() else None
+        except OSError as error:
+            message = f"the noise floor in {self.file} cannot be read ({error.strerror}): it is measured again"
         except _UnusableError as error:
             message = f"the noise floor in {self.file} {error}: it is measured again, and the file replaced"
         warnings.warn(message, StaleCacheWarning, stacklevel=2)
@@ -76,12 +76,19 @@ class KeptFloor:
         return floor
 
     def write(self, floor: Floor, engine: Engine, prompts: PromptSet) -> None:
-        """Keep a floor."""
+        """Keep a floor; where there is no place for it, the verdict stands, and a warning says what that costs."""
         tokens = _probe_tokens(engine, prompts)
         probe = {"tokens": tokens, "logprobs": _logprobs(engine, tokens)}
         content: dict[str, Any] = {"edition": EDITION, "belongs_to": self.belongs_to}
         content = _plain(content | {"floor": dataclasses.asdict(floor), "probe": probe})
-        write_json(self.file, content | {"digest": _digest(content)}, allow_nan=True, indent=None)
+        try:
+            write_json(self.file, content | {"digest": _digest(content)}, allow_nan=True, indent=None)
+        except OSError as error:
+            message = (
+                f"the noise floor cannot be kept in {self.file} ({error.strerror}), so the next run measures it again: "
+                "give a folder that can be written to by --llmopt-cache"
+            )
+            warnings.warn(message, StaleCacheWarning, stacklevel=2)
 
 
 def _probe_tokens(engine: Engine, prompts: PromptSet) -> list[int]:

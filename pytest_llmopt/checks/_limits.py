@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_llmopt.core.values import NonNegative, fit_fields
+
 if TYPE_CHECKING:
     from pytest_llmopt.core.engine import Engine
 
@@ -13,10 +15,14 @@ if TYPE_CHECKING:
 class Limits:
     """What other arithmetic may change beyond the noise floor, in nats."""
 
-    tie_margin: float
+    tie_margin: NonNegative
     """Most regret: what the reference's best token may be ahead of the one that was emitted."""
-    mean_kl: float
-    worst_kl: float
+    mean_kl: NonNegative
+    worst_kl: NonNegative
+
+    def __post_init__(self) -> None:
+        """Refuse limits that are negative or not finite: NaN tolerates nothing, infinity everything."""
+        fit_fields(self)
 
 
 LIMITS = {
@@ -29,6 +35,8 @@ LIMITS = {
 in float32; the smallest real bugs known (a softmax scale 2 % off: mean 1e-4, worst 5e-3; in one layer of a model whose
 scores are capped: 3e-6 and 2.3e-4) must not. KL limits are on what exceeds the floor, which in 16 bits is
 itself about 1e-4; the tie margin is absolute: in 16 bits rounding alone moves log-probabilities by 0.1."""
+
+COARSEST = "bfloat16"
 
 WITHOUT_FLOOR = LIMITS | {
     "float64": Limits(0.02, 1e-5, 5e-4),
@@ -53,12 +61,17 @@ one lies in the middle of two steps: bitsandbytes' int8 in float32 moves by a me
 def limits_for(candidate: Engine, reference: Engine) -> Limits:
     """The limits of the coarser of the two dtypes."""
     order = list(LIMITS)
-    return LIMITS[order[max(order.index(candidate.dtype), order.index(reference.dtype))]]
+    return LIMITS[order[max(order.index(known_dtype(side)) for side in (candidate, reference))]]
+
+
+def known_dtype(engine: Engine) -> str:
+    """The dtype that an engine computes in; the coarsest that is known where it has one of its own."""
+    return engine.dtype if engine.dtype in LIMITS else COARSEST
 
 
 def shape_limits(candidate: Engine) -> Limits:
     """The limits of its dtype, or of the coarser one that its optimizations round activations to (`activations`)."""
     stated = [getattr(item.options, "activations", None) for item in candidate.variant.optimizations]
-    dtypes = [candidate.dtype, *(ROUNDED_LIKE.get(dtype, dtype) for dtype in stated if dtype)]
+    dtypes = [known_dtype(candidate), *(ROUNDED_LIKE.get(dtype, dtype) for dtype in stated if dtype)]
     known = [WITHOUT_FLOOR[dtype] for dtype in dtypes if dtype in WITHOUT_FLOOR]
     return max(known, key=lambda limits: limits.mean_kl)

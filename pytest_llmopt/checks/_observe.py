@@ -18,7 +18,9 @@ from pytest_llmopt.checks._abilities import PREFILL_CHUNK, lacks, lost
 from pytest_llmopt.checks._drift import GREEDY, Observed
 from pytest_llmopt.checks._reference import choices, require_finite_reference
 from pytest_llmopt.checks._texts import running_text, stretches
+from pytest_llmopt.checks._vocabulary import require_vocabulary
 from pytest_llmopt.core.engine import Continuation, Engine, Generation, SamplingParams, Timing
+from pytest_llmopt.core.prompts import require_room
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +40,8 @@ PIECE_ROWS, PIECE_LENGTH, PIECE = 7, 512, 64
 DEEP_PIECE = 512
 FORWARD_ROWS = 4
 """Of these texts, those that are read without a cache as well."""
+SHORTEST_TEXT = 2
+"""Tokens: one to be given, one to be judged."""
 COMPILED_ANEW = "every further length would be compiled anew"
 
 DECODE = "decode"
@@ -135,10 +139,12 @@ def decode(
 ) -> Run:
     """Decode greedily; score exactly those tokens. What most bugs show in, at the price of one decode."""
     encoded = [prompt.encode(candidate) for prompt in prompts]
+    names = [prompt.id for prompt in prompts]
+    require_room(zip(names, encoded, strict=True), max_new_tokens, candidate, reference)
     sampling = SamplingParams(max_new_tokens=max_new_tokens, stop_token_ids=stop_token_ids)
     generations = candidate.generate(encoded, sampling)
+    require_vocabulary(names, generations, reference)
     lengths = [len(own.logprobs) for own in generations]
-    names = [prompt.id for prompt in prompts]
     return Run(
         _observed(reference, names, generations, path=GREEDY, stop_token_ids=stop_token_ids),
         cut_short=sum(
@@ -172,7 +178,10 @@ def widen(
     stopped = decode(candidate, reference, prompts, max_new_tokens, stops)
     run = run.grown(_named(again, "second call")).grown(_named(stopped, "with stops"))
     left_out = ""
-    if depth.forced_tokens:
+    room = depth.room(candidate, reference)
+    if depth.forced_tokens and room < SHORTEST_TEXT:
+        left_out = f"there is room for {room} tokens of text"
+    elif depth.forced_tokens:
         run = run.grown(Run((*_forced(candidate, reference, depth), *_forward(candidate, reference, depth))))
         left_out = COMPILED_ANEW if recompiled is not None else _no_pieces(candidate, reference)
         if not left_out:

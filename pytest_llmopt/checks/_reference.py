@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmopt.core.engine import Processes
+from pytest_llmopt.core.engine import Processes, bare
 from pytest_llmopt.core.errors import UnsoundReferenceError
 
 if TYPE_CHECKING:
@@ -51,6 +51,6 @@ def choices(
 
     A penalty that both sides have makes another token the best one; by the bare log-probabilities that would be regret.
     """
-    engine = getattr(reference, "engine", reference)
+    engine = bare(reference)
     processed = engine.processed(given, stop_token_ids) if given and isinstance(engine, Processes) else None
     return scored if processed is None else processed

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pytest_llmopt.checks._places import Place
-from pytest_llmopt.checks._texts import FIRST_END, running_text
-from pytest_llmopt.core.engine import Continuation, SamplingParams
-from pytest_llmopt.core.errors import OptionError
+from pytest_llmopt.checks._texts import FIRST_END, context_room, running_text
+from pytest_llmopt.checks._vocabulary import require_vocabulary
+from pytest_llmopt.core.engine import Continuation, SamplingParams, bare
+from pytest_llmopt.core.errors import NoRoomError
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.relation import Case, NotApplicableError, RelationBrokenError, Subject
 from pytest_llmopt.statistics.divergence import kl_divergence, logprob_difference
@@ -104,6 +105,9 @@ def run(name: str, relation: Relation, subject: Subject, reference: Engine | Non
         found.extend(Judged.of(pair) for pair in relation(subject))
     except NotApplicableError as error:
         return Outcome(name, promise, not_applicable=str(error))
+    except NoRoomError as error:
+        # What fitted is judged; where nothing did, the others are.
+        return Outcome(name, promise, tuple(found), not_applicable="" if found else str(error))
     except RelationBrokenError as error:
         return Outcome(name, promise, tuple(found), broken=str(error))
     except Exception as error:
@@ -117,7 +121,7 @@ def run(name: str, relation: Relation, subject: Subject, reference: Engine | Non
 
 def _ends_alike(relation: Relation, subject: Subject, reference: Engine, error: Exception) -> bool:
     """Whether a relation ends in an error of the same type on the reference."""
-    engine: Engine = getattr(reference, "engine", reference)
+    engine = bare(reference)
     reopen = getattr(getattr(reference, "context", None), "reopen", None)
     try:
         other = dataclasses.replace(subject, engine=engine, inspection=engine.inspect(), reopen=reopen)
@@ -143,22 +147,21 @@ def subject_of(
         OptionError: it has room for no prompt with its output.
     """
     # The engine itself: a side hides what only some engines can do. Its time is taken by `timed`.
-    engine: Engine = getattr(candidate, "engine", candidate)
-    room = (engine.max_length or TEXT_TOKENS) - max_new_tokens
-    if room < 1:
-        msg = f"max_new_tokens={max_new_tokens} leaves no room for a prompt: there is room for {engine.max_length}"
-        raise OptionError(msg)
+    engine = bare(candidate)
+    room = context_room(engine, CONTEXT_TOKENS, max_new_tokens)
     everything = PromptSet.of(prompts)
     chosen = everything.take(num_prompts)
-    contexts = [prompt.encode(engine)[-min(CONTEXT_TOKENS, room) :] for prompt in chosen]
+    contexts = [prompt.encode(engine)[-room:] for prompt in chosen]
     text = running_text(everything.take(TEXT_TOKENS), engine, TEXT_TOKENS)
     sampling = SamplingParams(max_new_tokens=max_new_tokens, ignore_eos=True)
-    decoded = _whole(engine, engine.generate(contexts, sampling), text[FIRST_END + 1 :][:max_new_tokens])
+    first = engine.generate(contexts, sampling)
+    require_vocabulary([prompt.id for prompt in chosen], first, engine)
+    decoded = _whole(engine, first, text[FIRST_END + 1 :][:max_new_tokens])
     cases = tuple(
         Case(prompt.id, item.continuation, item.logprobs) for prompt, item in zip(chosen, decoded, strict=True)
     )
     context = getattr(candidate, "context", None)
-    against: Engine | None = getattr(reference, "engine", reference)
+    against = None if reference is None else bare(reference)
     return Subject(engine, cases, text, engine.inspect(), getattr(context, "reopen", None), asked, against)
 
 

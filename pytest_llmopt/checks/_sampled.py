@@ -10,7 +10,9 @@ import numpy as np
 
 from pytest_llmopt.checks._draft_blocks import DraftBlocks
 from pytest_llmopt.checks._reference import choices, require_finite_reference
+from pytest_llmopt.checks._vocabulary import require_vocabulary
 from pytest_llmopt.core.logprobs import TopLogprobs
+from pytest_llmopt.core.prompts import require_room
 from pytest_llmopt.statistics.acceptance import Acceptance, acceptance_identity, expected_acceptance
 from pytest_llmopt.statistics.acceptance_evidence import excess_acceptance
 from pytest_llmopt.statistics.edge_evidence import EdgeEvidence, edge_evidence
@@ -154,10 +156,13 @@ class Sample:
         )
         encoded = {place: prompt.encode(self.candidate) for place, prompt in enumerate(prompts)}
         order = sorted(encoded, key=lambda place: len(encoded[place]), reverse=True)
+        given = [(prompts[place].id, encoded[place]) for place in order]
+        require_room(given, sampling.max_new_tokens, self.candidate, self.reference)
         generations = self.candidate.generate([encoded[place] for place in order], sampling)
+        names = [name for name, _ in given]
+        require_vocabulary(names, generations, self.reference)
         continuations = [item.continuation for item in generations]
         scored = self.reference.score(continuations)
-        names = [prompts[place].id for place in order]
         for name, continuation, logprobs in zip(names, continuations, scored, strict=True):
             require_finite_reference([name], [continuation], [logprobs])
         laws, acted_on = self._processed(continuations, scored, [item.logprobs for item in generations])

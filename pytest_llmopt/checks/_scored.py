@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from pytest_llmopt.checks._reference import require_finite_reference
+from pytest_llmopt.checks._vocabulary import require_vocabulary
 from pytest_llmopt.core.engine import Continuation
 from pytest_llmopt.core.logprobs import TopLogprobs
+from pytest_llmopt.core.prompts import require_room
 from pytest_llmopt.core.verdict import Estimate
 from pytest_llmopt.statistics.agreement import top1_agreement, top1_lead
 from pytest_llmopt.statistics.divergence import kl_divergence, logprob_difference
@@ -85,7 +87,9 @@ def score(
         UnsoundReferenceError: the reference's log-probabilities of some token are not finite.
     """
     texts = [(name, tokens, Continuation(tokens[:1], tokens[1:])) for name, tokens in prompts if len(tokens) > 1]
+    require_room(prompts, sampling.max_new_tokens, candidate, reference)
     generations = candidate.generate([tokens for _, tokens in prompts], sampling)
+    require_vocabulary([name for name, _ in prompts], generations, reference)
     decoded = [(*prompt, item.continuation) for prompt, item in zip(prompts, generations, strict=True)]
     everything = texts + decoded
     theirs = reference.score([item for _, _, item in everything])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import chain, cycle, islice
 from typing import TYPE_CHECKING
 
+from pytest_llmopt.core.errors import OptionError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -14,6 +16,24 @@ if TYPE_CHECKING:
 FIRST_END, END_EVERY = 7, 101
 """Tokens before the first end, and between two of them: within the shortest context that is given, a multiple of no
 block size, and far enough apart for most of a text to lie before the next one."""
+
+
+def context_room(engine: Engine, most: int, max_new_tokens: int) -> int:
+    """Tokens of context that there is room for beside the new ones, up to a number.
+
+    Raises:
+        OptionError: there is none.
+    """
+    if engine.max_length is None:
+        return most
+    room = engine.max_length - max_new_tokens
+    if room < 1:
+        msg = (
+            f"max_new_tokens={max_new_tokens} leaves no room for a prompt: {engine.variant.model} has room for "
+            f"{engine.max_length} tokens in all (its own, its draft's or its cache's). Give a smaller one"
+        )
+        raise OptionError(msg)
+    return min(most, room)
 
 
 def running_text(prompts: Iterable[Prompt], engine: Engine, length: int) -> TokenIds:

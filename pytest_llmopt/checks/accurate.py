@@ -8,18 +8,23 @@ kernels and reads a quantized cache. A mean of both would hide what is wrong wit
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import numpy as np
 
 from pytest_llmopt.checks._places import worst_place
 from pytest_llmopt.checks._scored import by_text, score, worst_prompt
+from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
+from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.errors import EmptySampleError, OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.requirements import format_bytes
+from pytest_llmopt.core.text import brief
+from pytest_llmopt.core.values import Count, Length, NonNegative, Positive, Seed, Share
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.intervals import (
     cluster_mean,
@@ -32,8 +37,6 @@ from pytest_llmopt.statistics.mcnemar import mcnemar
 from pytest_llmopt.statistics.perplexity import perplexity_ratio
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pytest_llmopt.checks._scored import Scored
     from pytest_llmopt.core.engine import Engine, TokenIds
 
@@ -52,22 +55,26 @@ LONGEST_TOKENS = 2048
 LONGEST = 1
 """So many of the longest prompts are scored beside the first ones, and judged each by itself: what breaks at length
 shows nowhere else. They enter no mean, as a text of 500 tokens would be a third of all positions."""
+Right: TypeAlias = bool | Literal[0, 1]
+Outcomes: TypeAlias = Annotated[Sequence[tuple[Right, Right]], Length(1)]
 
 
+@checked
+@fails_outside_vocabulary
 def accurate(
     candidate: Engine,
     reference: Engine,
     prompts: object,
     *,
-    kl_divergence: float | None = None,
-    top1_agreement: float | None = None,
-    perplexity_ratio: float | None = None,
-    max_new_tokens: int = 32,
-    num_prompts: int = 32,
-    max_prompts: int = 192,
-    outcomes: Sequence[tuple[bool, bool]] | None = None,
-    accuracy_loss: float = 0.01,
-    seed: int = 0,
+    kl_divergence: NonNegative | None = None,
+    top1_agreement: Share | None = None,
+    perplexity_ratio: Positive | None = None,
+    max_new_tokens: Count = 32,
+    num_prompts: Count = 32,
+    max_prompts: Count = 192,
+    outcomes: Outcomes | None = None,
+    accuracy_loss: Share = 0.01,
+    seed: Seed = 0,
 ) -> Verdict:
     """A verdict on whether the candidate is as accurate as promised, with intervals clustered by prompt.
 
@@ -241,9 +248,9 @@ def _costs(candidate: Engine, reference: Engine, scored: Sequence[Scored]) -> di
     return metrics
 
 
-def _paired_outcomes(outcomes: Sequence[tuple[bool, bool]], accuracy_loss: float) -> dict[str, Metric]:
+def _paired_outcomes(outcomes: Outcomes, accuracy_loss: float) -> dict[str, Metric]:
     """Exact McNemar on scored items: the net share that the candidate loses, judged; its p-value, reported."""
-    result = mcnemar(np.array([theirs for theirs, _ in outcomes]), np.array([own for _, own in outcomes]))
+    result = mcnemar(np.array([theirs for theirs, _ in outcomes], bool), np.array([own for _, own in outcomes], bool))
     gain = result.difference
     loss = Estimate(-gain.point, -gain.high, -gain.low, gain.n)
     return {
@@ -266,7 +273,7 @@ def _evidence(metrics: dict[str, Metric]) -> str:
         f"KL prefill {told('kl_prefill')}, decode {told('kl_decode')} {limit('kl_decode')}, "
         f"worst prompt {metrics['kl_worst_prompt'].estimate.point:.2g} {limit('kl_worst_prompt')}, "
         f"top-1 {metrics['top1_agreement'].estimate.point:.1%}, "
-        f"perplexity x{metrics['perplexity_ratio'].estimate.point:.4f}, "
+        f"perplexity x{brief(metrics['perplexity_ratio'].estimate.point, '.4f')}, "
         f"{metrics['weight_saving'].estimate.point:.2f}x smaller"
     )
 

@@ -11,7 +11,7 @@ import dataclasses
 import math
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
@@ -21,9 +21,12 @@ from pytest_llmopt.checks._floor import SIXTEEN_BITS, Benign
 from pytest_llmopt.checks._limits import Limits, limits_for
 from pytest_llmopt.checks._observe import Depth, Run, decode, ways_in, widen
 from pytest_llmopt.checks._places import Place, worst_place
+from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
 from pytest_llmopt.checks._ways import Beside, drifts, judge_way, largest
-from pytest_llmopt.core.engine import Varies
-from pytest_llmopt.core.prompts import PromptSet
+from pytest_llmopt.core.arguments import checked
+from pytest_llmopt.core.engine import Varies, bare
+from pytest_llmopt.core.prompts import PromptSet, require_room
+from pytest_llmopt.core.values import LARGEST, Count, CountOrNone, Probability, Range
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.drift import FALSE_ALARM
 from pytest_llmopt.statistics.noise import NEAR_TIE, tie_margin, times_floor
@@ -52,18 +55,20 @@ DIVERGENCES = frozenset({"max_regret", "mean_kl", "worst_kl", "kl_after_change"}
 """The metrics that such a contradiction can spoil."""
 
 
+@checked
+@fails_outside_vocabulary
 def equivalent(
     candidate: Engine,
     reference: Engine,
     prompts: object,
     *,
-    max_new_tokens: int = 48,
-    num_prompts: int = 16,
-    max_prompts: int = 96,
-    forced_tokens: int = 24,
-    deepest: int = 4096,
-    least_positions: int = 64,
-    false_alarm: float = FALSE_ALARM,
+    max_new_tokens: Count = 48,
+    num_prompts: Count = 16,
+    max_prompts: Count = 96,
+    forced_tokens: CountOrNone = 24,
+    deepest: Annotated[int, Range(3, LARGEST)] = 4096,
+    least_positions: CountOrNone = 64,
+    false_alarm: Probability = FALSE_ALARM,
     limits: Limits | None = None,
 ) -> Verdict:
     """A verdict on whether the candidate decodes greedily as the reference would, up to ties.
@@ -78,7 +83,7 @@ def equivalent(
         prompts: texts, token ids or a prompt set.
         max_new_tokens: tokens to decode after each prompt.
         num_prompts: how many prompts to begin with; doubled while the interval cannot decide.
-        max_prompts: how many to use at most.
+        max_prompts: how many to use at most, if `num_prompts` are not more.
         forced_tokens: tokens that are driven through the decode path at each of several depths; 0 for no look at depth.
         deepest: no position beyond this one is looked at, however long the context; it costs that many tokens twice.
         least_positions: positions decoded one at a time, below which there is no PASS but INCONCLUSIVE.
@@ -90,8 +95,10 @@ def equivalent(
     context: Context | None = getattr(reference, "context", None)
     benign = Benign(context.cache) if context is not None and context.open is not None else None
     all_prompts = tuple(chosen)
-    last = min(max_prompts, len(chosen))
+    last = min(max(num_prompts, max_prompts), len(chosen))
     count = min(num_prompts, last)
+    first = [(prompt.id, prompt.encode(candidate)) for prompt in all_prompts[:count]]
+    require_room(first, max_new_tokens, candidate, reference)
     looks = 2 + math.ceil(math.log2(last / count))
     floor = None if benign is None else benign.floor(reference, chosen)
     judge = partial(_judge, candidate, reference, benign, floor, limits, false_alarm / looks, least_positions)
@@ -275,7 +282,7 @@ def _in_float32(candidate: Engine, reference: Engine, prompts: PromptSet, option
     Both sides compute in float32 where they are; nothing is loaded. No floor is measured: in float32 it is far below
     the practical limits. Whatever goes wrong here, the failure stands.
     """
-    engines: list[Engine] = [getattr(side, "engine", side) for side in (candidate, reference)]
+    engines = [bare(side) for side in (candidate, reference)]
     try:
         with ExitStack() as stack:
             for engine in engines:

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_llmopt.checks._abilities import lost
-from pytest_llmopt.checks._limits import shape_limits
+from pytest_llmopt.checks._limits import Limits, shape_limits
 from pytest_llmopt.checks._relations import broken, run, subject_of, timed
+from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
+from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.core.values import Count, Names
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_llmopt.checks._limits import Limits
     from pytest_llmopt.checks._relations import Outcome
     from pytest_llmopt.core.engine import Engine
 
@@ -29,14 +31,16 @@ FIRST = "repeat"
 """Tried and named before the others: where a second call differs, every other relation shows it too."""
 
 
+@checked
+@fails_outside_vocabulary
 def invariant(
     candidate: Engine,
     reference: Engine | None,
     prompts: object,
     *,
-    relations: Sequence[str] | None = None,
-    num_prompts: int = 3,
-    max_new_tokens: int = 8,
+    relations: Names | None = None,
+    num_prompts: Count = 3,
+    max_new_tokens: Count = 8,
     limits: Limits | None = None,
 ) -> Verdict:
     """A verdict on whether what must not matter does not matter to the candidate.

@@ -14,12 +14,16 @@ import numpy as np
 
 from pytest_llmopt.checks._draft import open_draft
 from pytest_llmopt.checks._floor import SIXTEEN_BITS
+from pytest_llmopt.checks._limits import known_dtype
 from pytest_llmopt.checks._sampled import ROUNDING_KL, Rates, Sample
 from pytest_llmopt.checks._sampling_causes import explain, explain_slow
 from pytest_llmopt.checks._telling_places import Telling
+from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
+from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.prompts import PromptSet
+from pytest_llmopt.core.values import Count, CountOrNone, NonNegative, Probability, Seed, Share
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.divergence import kl_divergence
 
@@ -45,22 +49,24 @@ TIE_MARGINS = {"float64": 0.002, "float32": 0.002, "float16": 0.05, "bfloat16": 
 """How close to a filter's boundary either side may be right, in nats, by dtype."""
 
 
+@checked
+@fails_outside_vocabulary
 def lossless(
     candidate: Engine,
     reference: Engine,
     prompts: object,
     *,
-    temperature: float = 0.7,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    min_p: float = 0.0,
-    max_new_tokens: int = 64,
-    num_prompts: int = 32,
-    max_tokens: int = 2048,
-    false_alarm: float = 1e-4,
-    floor_kl: float | None = None,
-    tie_margin: float | None = None,
-    seed: int = 0,
+    temperature: NonNegative = 0.7,
+    top_k: CountOrNone = 0,
+    top_p: Share = 1.0,
+    min_p: Share = 0.0,
+    max_new_tokens: Count = 64,
+    num_prompts: Count = 32,
+    max_tokens: Count = 2048,
+    false_alarm: Probability = 1e-4,
+    floor_kl: NonNegative | None = None,
+    tie_margin: NonNegative | None = None,
+    seed: Seed = 0,
 ) -> Verdict:
     """A verdict on whether the candidate samples from the reference's distribution.
 
@@ -93,11 +99,13 @@ def lossless(
         UnsoundReferenceError: the reference is not finite somewhere; names the place.
     """
     sampling = SamplingParams(max_new_tokens, temperature, top_k, top_p, min_p)
-    _refuse(sampling, num_prompts, max_tokens, false_alarm)
+    if sampling.greedy:
+        msg = "temperature=0 draws nothing: both sides are greedy; give a temperature above 0, or use assert_equivalent"
+        raise OptionError(msg)
     if floor_kl is None:
         floor_kl = ROUNDING_KL / min(1.0, temperature) ** 2 if candidate.dtype in SIXTEEN_BITS else 0.0
     if tie_margin is None:
-        tie_margin = TIE_MARGINS[candidate.dtype]
+        tie_margin = TIE_MARGINS[known_dtype(candidate)]
     chosen = PromptSet.of(prompts).take(num_prompts)
     sample = Sample(candidate, reference, open_draft(candidate), Rates(false_alarm, floor_kl, tie_margin), sampling)
     found = _sampled(sample, chosen, max_tokens, seed)
@@ -135,21 +143,6 @@ def _sampled(sample: Sample, chosen: PromptSet, max_tokens: int, seed: int) -> F
             return found
         per_text = len(sample) / long_texts
         wanted = max(1, min(long_texts, round((enough - len(sample)) / per_text + 0.5)))
-
-
-def _refuse(sampling: SamplingParams, num_prompts: int, max_tokens: int, false_alarm: float) -> None:
-    if sampling.greedy:
-        msg = "temperature=0 draws nothing: both sides are greedy; give a temperature above 0, or use assert_equivalent"
-        raise OptionError(msg)
-    ranges: dict[str, tuple[float, bool]] = {
-        "num_prompts": (num_prompts, num_prompts >= 1),
-        "max_tokens": (max_tokens, max_tokens >= 1),
-    }
-    ranges["false_alarm"] = (false_alarm, 0 < false_alarm < 1)
-    for name, (value, fits) in ranges.items():
-        if not fits:
-            msg = f"{name}={value} is out of range"
-            raise OptionError(msg)
 
 
 def _metrics(sample: Sample, found: Found) -> dict[str, Metric]:

@@ -18,11 +18,15 @@ from pytest_llmopt.checks._floor import SIXTEEN_BITS
 from pytest_llmopt.checks._limits import shape_limits
 from pytest_llmopt.checks._module_claims import module_claims
 from pytest_llmopt.checks._sampled import ROUNDING_KL, Rates
+from pytest_llmopt.checks._texts import context_room
+from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary, require_vocabulary
 from pytest_llmopt.checks._work import work_claims
+from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.checkpoint import differences, refuse_unknown
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.inspection import Claims, Use
 from pytest_llmopt.core.prompts import PromptSet
+from pytest_llmopt.core.values import Count, Seed
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.divergence import kl_divergence, logprob_difference
 
@@ -44,15 +48,17 @@ UNKNOWN = Metric(Estimate(0.5, 0.0, 1.0, 0), Tolerance(at_least=1), "share")
 """Of an optimization that states no claims: it may be in effect, and it may not."""
 
 
+@checked
+@fails_outside_vocabulary
 def optimized(
     candidate: Engine,
     reference: Engine,
     prompts: object,
     *,
-    num_prompts: int = 3,
-    max_new_tokens: int = 16,
-    declared: Sequence[str] = (),
-    seed: int = 0,
+    num_prompts: Count = 3,
+    max_new_tokens: Count = 16,
+    declared: str | Sequence[str] = (),
+    seed: Seed = 0,
 ) -> Verdict:
     """A verdict on whether every optimization of the candidate is really in effect, by what each says of itself.
 
@@ -95,16 +101,19 @@ def optimized(
 
 
 def _observe(candidate: Engine, reference: Engine, prompts: PromptSet, max_new_tokens: int, seed: int) -> Use:
-    limit = candidate.max_length
-    room = CONTEXT_TOKENS if limit is None else max(1, min(CONTEXT_TOKENS, (limit - max_new_tokens) // 2))
+    room = context_room(candidate, CONTEXT_TOKENS, max_new_tokens)
+    room = room if candidate.max_length is None else min(room, max(1, (candidate.max_length - max_new_tokens) // 2))
     contexts = [prompt.encode(candidate)[-room:] for prompt in prompts]
     # What is written twice is sure to offer looked-up drafts.
-    contexts.append((contexts[0] * 2)[:room] if len(contexts[0]) < room else contexts[0][: room // 2] * 2)
+    contexts.append(
+        (contexts[0] * 2)[:room] if len(contexts[0]) < room else (contexts[0][: max(1, room // 2)] * 2)[:room]
+    )
     sampling = SamplingParams(max_new_tokens=max_new_tokens)
     generations = candidate.generate(contexts, sampling)
     if sum(len(item.logprobs) for item in generations) < FEWEST_SHARE * max_new_tokens * len(contexts):
         sampling = replace(sampling, ignore_eos=True)
         generations = candidate.generate(contexts, sampling)
+    require_vocabulary([*(prompt.id for prompt in prompts), "twice the first prompt"], generations, reference)
     compiled = candidate.compilations()
     work = candidate.work(contexts, sampling)
     emitted = [item.continuation for item in generations]

@@ -15,10 +15,14 @@ import numpy as np
 from scipy import stats
 
 from pytest_llmopt.checks._places import Place
+from pytest_llmopt.checks._texts import context_room
+from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary, require_vocabulary
+from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.relation import Pair, pairs
+from pytest_llmopt.core.values import Count, Probability, Seed
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.divergence import kl_divergence
 
@@ -36,15 +40,17 @@ CONTEXT_TOKENS = 32
 """The end of each prompt that is used: what matters here is the sampler, not the content."""
 
 
+@checked
+@fails_outside_vocabulary
 def seeded(
     candidate: Engine,
-    reference: Engine | None,  # noqa: ARG001 - every check takes both sides
+    reference: Engine | None,
     prompts: object,
     *,
-    max_new_tokens: int = 12,
-    num_prompts: int = 3,
-    false_alarm: float = 1e-6,
-    seed: int = 0,
+    max_new_tokens: Count = 12,
+    num_prompts: Count = 3,
+    false_alarm: Probability = 1e-6,
+    seed: Seed = 0,
 ) -> Verdict:
     """A verdict on whether the candidate's sampling obeys its seed.
 
@@ -54,29 +60,27 @@ def seeded(
 
     Args:
         candidate: the side that samples.
-        reference: not used; may be None.
+        reference: may be None; asked only which tokens there are.
         prompts: texts, token ids or a prompt set; the end of the first `num_prompts` is used, and more where needed.
         max_new_tokens: tokens to sample after each prompt.
         num_prompts: how many prompts to use at once.
         false_alarm: the probability that a candidate which obeys its seed fails, for each of the two promises.
         seed: what both seeds are made of.
-
-    Raises:
-        OptionError: `false_alarm` is no probability.
     """
-    if not 0 < false_alarm < 1:
-        msg = f"false_alarm={false_alarm} is out of range"
-        raise OptionError(msg)
     own, another = (int(state) for state in np.random.SeedSequence(seed).generate_state(2))
     sampling = SamplingParams(max_new_tokens, temperature=1.0, seed=own)
+    given = PromptSet.of(prompts)
+    room = context_room(candidate, CONTEXT_TOKENS, max_new_tokens)
     texts: list[_Seeded] = []
     collided: _Collided | None = None
-    for names, contexts in _contexts(candidate, PromptSet.of(prompts), num_prompts):
+    for names, contexts in _contexts(candidate, given, num_prompts, room):
         # Texts that end at once say nothing of seeds, whatever they are asked after: the others go on in spite of it.
         ended = any(item.first.finish_reason != "length" for item in texts)
         asked = replace(sampling, ignore_eos=ended)
         first, again = (candidate.generate(contexts, asked) for _ in range(2))
         other = candidate.generate(contexts, replace(asked, seed=another))
+        for drawn in (first, again, other):
+            require_vocabulary(names, drawn, candidate if reference is None else reference)
         texts += map(_Seeded, names, first, again, other, itertools.repeat(ended))
         collided = _Collided.of(texts, candidate.eos_token_ids, false_alarm)
         if collided.surprise >= collided.limit:
@@ -90,13 +94,13 @@ def seeded(
 
 
 def _contexts(
-    candidate: Engine, prompts: PromptSet, num_prompts: int
+    candidate: Engine, prompts: PromptSet, num_prompts: int, room: int
 ) -> Iterator[tuple[Sequence[str], Sequence[TokenIds]]]:
     """Rounds of names and contexts: the ends of the first prompts; then of others, and places in the middle of all."""
     given = prompts.take(MOST_PROMPTS * num_prompts)
     names, encoded = [prompt.id for prompt in given], [prompt.encode(candidate) for prompt in given]
     for parts, of_whole in ((1, "the end"), (2, "the first half"), (4, "the first quarter")):
-        cut = [ids[: -(-len(ids) // parts)][-CONTEXT_TOKENS:] for ids in encoded]
+        cut = [ids[: -(-len(ids) // parts)][-room:] for ids in encoded]
         labels = names if parts == 1 else [f"{name}, {of_whole}" for name in names]
         for start in range(0, len(cut), num_prompts):
             yield labels[start : start + num_prompts], cut[start : start + num_prompts]

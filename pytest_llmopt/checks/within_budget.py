@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
+from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.budget import Budget
 from pytest_llmopt.core.engine import SamplingParams, TokenIds
 from pytest_llmopt.core.errors import OptionError, RequirementMissingError
+from pytest_llmopt.core.optimization import build
 from pytest_llmopt.core.prompts import PromptSet
+from pytest_llmopt.core.text import shown
+from pytest_llmopt.core.values import LARGEST, Count, Range, Seed
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.timing import paired_ratio
 
@@ -47,17 +51,18 @@ class Laps:
         del self.ttft_s[:rounds], self.decode_s_per_token[:rounds]
 
 
+@checked
 def within_budget(
     candidate: Engine,
     reference: Engine,
     benchmark: Any,
     *,
     prompts: object = None,
-    prompt_tokens: int = 64,
-    new_tokens: int = 24,
-    rounds: int = 8,
-    max_rounds: int = 40,
-    seed: int = 0,
+    prompt_tokens: Count = 64,
+    new_tokens: Annotated[int, Range(LEAST_TOKENS, LARGEST)] = 24,
+    rounds: Count = 8,
+    max_rounds: Count = 40,
+    seed: Seed = 0,
     **limits: float | str,
 ) -> Verdict:
     """A verdict on whether the candidate keeps its budget of time and memory.
@@ -81,11 +86,11 @@ def within_budget(
         OptionError: no limit is given, or one is wrong.
         RequirementMissingError: a limit on time is given and pytest-benchmark is switched off.
     """
+    if not hasattr(benchmark, "disabled"):
+        msg = f"assert_within_budget: benchmark={shown(benchmark)} cannot time anything; give the fixture `benchmark`"
+        raise OptionError(msg)
     budget = _budget(candidate, limits)
     timed = [name for name in TIMED if getattr(budget, name) is not None]
-    if new_tokens < LEAST_TOKENS or rounds < 1:
-        msg = f"new_tokens={new_tokens} must be at least {LEAST_TOKENS} and rounds={rounds} at least 1"
-        raise OptionError(msg)
     metrics = _memory(candidate, reference, budget)
     if benchmark.disabled:
         if timed:
@@ -97,7 +102,7 @@ def within_budget(
             raise RequirementMissingError(name, msg)
         benchmark(lambda: None)
     else:
-        prompt = _prompt(candidate, prompts, prompt_tokens, seed)
+        prompt = _prompt(candidate, reference, prompts, prompt_tokens, seed)
         metrics |= _speed(candidate, reference, benchmark, [prompt], new_tokens, (rounds, max_rounds), budget)
     benchmark.extra_info.update({name: metric.estimate.point for name, metric in metrics.items()})
     return Verdict("within_budget", metrics, _evidence(metrics))
@@ -105,21 +110,18 @@ def within_budget(
 
 def _budget(candidate: Engine, limits: dict[str, float | str]) -> Budget:
     context = getattr(candidate, "context", None)
-    try:
-        budget = Budget(**limits) if limits else getattr(context, "budget", None)  # type: ignore[arg-type]
-    except TypeError as error:
-        msg = f"within_budget: {error}"
-        raise OptionError(msg) from None
+    budget = build(Budget, "within_budget", (), limits) if limits else getattr(context, "budget", None)
     if budget is None or budget.is_empty:
         msg = "no budget: add @llmopt.budget(decode_speedup=..., weight_memory=...) or give limits to the assertion"
         raise OptionError(msg)
     return budget
 
 
-def _prompt(candidate: Engine, prompts: object, length: int, seed: int) -> TokenIds:
+def _prompt(candidate: Engine, reference: Engine, prompts: object, length: int, seed: int) -> TokenIds:
     if prompts is not None:
         return PromptSet.of(prompts)[0].encode(candidate)
-    return tuple(int(token) for token in np.random.default_rng(seed).integers(0, candidate.vocab_size, length))
+    known = min(candidate.vocab_size, reference.vocab_size)
+    return tuple(int(token) for token in np.random.default_rng(seed).integers(0, known, length))
 
 
 def _memory(candidate: Engine, reference: Engine, budget: Budget) -> dict[str, Metric]:

@@ -35,5 +35,7 @@ class Context:
     """A variant loaded anew, whatever is loaded already; who calls it closes the engine."""
     guarded: Callable[[], AbstractContextManager[None]] = nullcontext
     """Around a check: raises UnsoundReferenceError where the reference is not what it was when it ends."""
-    refuse: Callable[[str, str, float, float], None] = lambda _check, _reason, _seconds, _engine_seconds: None
-    """Keeps that a check has no verdict, and why, with its wall seconds and its engine seconds."""
+    refuse: Callable[[str, Exception, float, float], None] = lambda _check, _error, _seconds, _engine_seconds: None
+    """Keeps that a check has no verdict, and the exception for it, with its wall seconds and its engine seconds."""
+    raised: Callable[[Exception], None] = lambda _error: None
+    """Told of every exception whose record is kept already."""

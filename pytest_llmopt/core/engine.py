@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeAlias, runtime_checkable
 
 from pytest_llmopt.core.errors import OptionError
+from pytest_llmopt.core.values import Count, CountOrNone, Range, Seed, fit_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,36 +19,31 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.variant import Variant
 
 TokenIds: TypeAlias = tuple[int, ...]
+COLDEST = 1e-3
+"""The lowest temperature above 0: below it logits are divided beyond what float32 holds."""
 
 
 @dataclass(frozen=True)
 class SamplingParams:
     """How to choose the next token. Temperature 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 switch a filter off."""
 
-    max_new_tokens: int = 64
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    seed: int = 0
+    max_new_tokens: Count = 64
+    temperature: Annotated[float, Range(0, 100)] = 0.0
+    top_k: CountOrNone = 0
+    top_p: Annotated[float, Range(above=0, at_most=1)] = 1.0
+    min_p: Annotated[float, Range(0, below=1)] = 0.0
+    seed: Seed = 0
     ignore_eos: bool = False
     """Go on to `max_new_tokens` whatever comes, as timing needs."""
-    stop_token_ids: TokenIds = ()
+    stop_token_ids: tuple[CountOrNone, ...] = ()
     """Tokens that end a generation as the end-of-sequence token does, and are emitted as it is."""
 
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
-        ranges = {
-            "max_new_tokens": self.max_new_tokens >= 1,
-            "temperature": self.temperature >= 0,
-            "top_k": self.top_k >= 0,
-            "top_p": 0 < self.top_p <= 1,
-            "min_p": 0 <= self.min_p < 1,
-        }
-        for name, fits in ranges.items():
-            if not fits:
-                msg = f"{name}={getattr(self, name)} is out of range"
-                raise OptionError(msg)
+        fit_fields(self)
+        if 0 < self.temperature < COLDEST:
+            msg = f"temperature={self.temperature} divides logits beyond all bounds; give 0 for greedy, or {COLDEST} up"
+            raise OptionError(msg)
         if self.ignore_eos and self.stop_token_ids:
             msg = f"ignore_eos=True goes on whatever comes, stop_token_ids={self.stop_token_ids} do not: give one"
             raise OptionError(msg)
@@ -369,3 +365,9 @@ class Prechecks(Protocol):
             RequirementMissingError: a device that is not there, or a draft that nobody named.
         """
         ...
+
+
+def bare(side: Engine) -> Engine:
+    """The engine behind a side of a comparison, which may do more than a side tells; an engine itself."""
+    engine: Engine = getattr(side, "engine", side)
+    return engine

@@ -32,6 +32,19 @@ PACKAGES = (
     "transformers",
 )
 
+KERNEL_LIMITS = (
+    "ATEN_CPU_CAPABILITY",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_DEBUG_CPU_TYPE",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_CORETYPE",
+)
+"""Variables that make libraries choose kernels for an older processor."""
+INSTRUCTION_SETS = ("sse4", "avx", "fma", "f16c", "amx", "asimd", "sve", "bf16", "i8mm", "vsx")
+"""How the flags of a processor begin that kernels are chosen by."""
+
 
 def describe_environment() -> dict[str, object]:
     """The environment of this process: plain JSON values. Imports none of the libraries that it names."""
@@ -40,6 +53,7 @@ def describe_environment() -> dict[str, object]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": _cpu_model(),
+        "cpu_capability": cpu_capability(),
         "cpu_count": cpu_count(),
         "gpus": _gpus(),
         "packages": {name: version for name in PACKAGES if (version := _version(name)) is not None},
@@ -56,6 +70,18 @@ def cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def cpu_capability() -> dict[str, str]:
+    """The instruction sets that kernels are chosen by, and the variables that forbid some of them.
+
+    Two processors of one name may differ in them, as a virtual machine hides what it likes. Asks no library: the one
+    that would know takes seconds to import.
+    """
+    flags = {flag for line in _cpu_lines("flags", "Features") for flag in line.split()}
+    known = sorted(flag for flag in flags if flag.startswith(INSTRUCTION_SETS))
+    limits = {name: os.environ[name] for name in KERNEL_LIMITS if os.environ.get(name)}
+    return {"instruction_sets": " ".join(known) or platform.machine()} | limits
+
+
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
@@ -64,12 +90,18 @@ def _version(package: str) -> str | None:
 
 
 def _cpu_model() -> str:
+    names = _cpu_lines("model name")
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _cpu_lines(*keys: str) -> list[str]:
+    """What Linux says under these keys, a line for each processor; nothing elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+        return []
+    pairs = [line.partition(":") for line in lines]
+    return [value.strip() for key, _, value in pairs if key.strip() in keys]
 
 
 def _gpus() -> list[str]:

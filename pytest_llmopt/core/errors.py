@@ -5,12 +5,22 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
+from pytest_llmopt.core.text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+LONGEST_NAME = 80
+"""Characters of an unknown name that are repeated."""
+
+
 class LlmoptError(Exception):
-    """Anything this package refuses to do, with the reason and the way out."""
+    """Anything this package refuses to do, with the reason and the way out; safe to print."""
+
+    def __init__(self, message: str = "") -> None:
+        """Keep the message without anything that a terminal would obey."""
+        super().__init__(printable(message))
 
 
 class UnknownNameError(LlmoptError):
@@ -18,7 +28,7 @@ class UnknownNameError(LlmoptError):
 
     def __init__(self, kind: str, value: str, known: Iterable[str]) -> None:
         """Compose the message from the kind of thing, the name received and the names that exist."""
-        names = sorted(known)
+        names, value = sorted(known), value if len(value) <= LONGEST_NAME else f"{value[:LONGEST_NAME]}..."
         near = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else "."
         super().__init__(f"unknown {kind} {value!r}{hint} Known: {', '.join(names) or 'none'}.")
@@ -44,6 +54,10 @@ class RequestError(LlmoptError):
     """A generate or score request that the engine cannot serve, such as one longer than its cache."""
 
 
+class NoRoomError(RequestError):
+    """A request that is longer than what the engine has room for."""
+
+
 class PositionMismatchError(LlmoptError):
     """The two sides of a comparison scored different tokens."""
 
@@ -55,8 +69,18 @@ class UnsoundReferenceError(LlmoptError):
     """
 
 
-class StaleCacheWarning(UserWarning):
-    """A file or folder of the cache that does not hold what it should; names it. What it held is made again."""
+class TestTimeoutError(LlmoptError):
+    """A test that took longer than `--llmopt-timeout`; carries the stack that it was seen in."""
+
+    __test__ = False
+
+
+class LlmoptWarning(UserWarning):
+    """Something that lets a test pass without what its author may have meant; its text says what to do."""
+
+
+class StaleCacheWarning(LlmoptWarning):
+    """A file or folder of the cache that does not hold, or cannot take, what it should; names it. It is made again."""
 
 
 class EmptySampleError(LlmoptError):

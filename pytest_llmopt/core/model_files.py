@@ -7,7 +7,7 @@ import numbers
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.errors import ModelError
-from pytest_llmopt.core.quoting import said, shown
+from pytest_llmopt.core.quoting import quoted, said
 from pytest_llmopt.core.weight_files import check_safetensors, check_weights
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def check_model(
     Raises:
         ModelError: a file is missing or broken, or it is a model of another kind.
     """
-    what = f"{role} {shown(name)}"
+    what = f"{role} {quoted(name)}"
     config = config_of(folder, what)
     _refuse_code(config, what, policy)
     _refuse_other_kinds(config, what)
@@ -102,7 +102,7 @@ def check_adapter(folder: Path, name: str, policy: LoadPolicy) -> dict[str, Any]
     Raises:
         ModelError: a file is missing or broken, or it is another kind of adapter.
     """
-    what = f"adapter {shown(name)}"
+    what = f"adapter {quoted(name)}"
     if not (folder / ADAPTER).is_file():
         whole = (folder / "config.json").is_file()
         found = "is a whole model, since it has a config.json and no" if whole else "is no adapter: it has no"
@@ -150,7 +150,7 @@ def _no_config(folder: Path, what: str) -> str:
     """Why a folder has no config.json, and what to do."""
     if (folder / ADAPTER).is_file():
         base = object_in(folder / ADAPTER, what).get("base_model_name_or_path")
-        named = f"its base {shown(base)}" if base else "its base"
+        named = f"its base {quoted(base)}" if base else "its base"
         return (
             f"the {what} is an adapter, not a whole model; name {named} as the model, and put "
             "@llmopt.lora(adapter=...) on the test"
@@ -166,16 +166,16 @@ def _in_place_of_config(folder: Path, inside: Sequence[str], what: str) -> str:
         return f"the {what} is a folder of the hub's cache; name the folder in its snapshots/, or the hub id"
     below = [name for name in inside if (folder / name / "config.json").is_file()]
     if below:
-        return f"the {what} has no config.json, but its folder {shown(below[0])} has one; name that folder"
+        return f"the {what} has no config.json, but its folder {quoted(below[0])} has one; name that folder"
     if "model_index.json" in inside:
         return f"the {what} is a pipeline of Diffusers, not a language model; name a causal language model"
     files = [name for name in inside if name.endswith(".gguf")]
     if files:
         return (
-            f"the {what} holds only a GGUF file ({shown(files[0])}) and no config.json; name the folder of the model "
+            f"the {what} holds only a GGUF file ({quoted(files[0])}) and no config.json; name the folder of the model "
             "that it was made from, and give the file to quantized('gguf', file=...)"
         )
-    found = ", ".join(map(shown, inside[:3]))
+    found = ", ".join(map(quoted, inside[:3]))
     return f"the {what} has no config.json; its folder has {found}: download or export the model again"
 
 

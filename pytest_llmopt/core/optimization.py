@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, TypeVar
 
-from pytest_llmopt.core.errors import CombinationError, ModelError, OptionError
+from pytest_llmopt.core.errors import CombinationError, LlmoptError, ModelError, OptionError
+from pytest_llmopt.core.text import shown
+from pytest_llmopt.core.values import (
+    Length,
+    NonNegative,
+    Positive,
+    Share,
+    fit_fields,
+    fit_options,
+    nearest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -81,16 +90,20 @@ Built = TypeVar("Built")
 class AccuracyLimits:
     """What an optimization that promises to be accurate may cost, and where these limits come from."""
 
-    kl_divergence: float
+    kl_divergence: NonNegative
     """Most mean KL(reference || candidate), in nats per token."""
-    top1_agreement: float
+    top1_agreement: Share
     """Least share of positions where both sides prefer the same token."""
-    perplexity_ratio: float
+    perplexity_ratio: Positive
     """Most perplexity of the candidate over that of the reference."""
-    source: str
-    worst_prompt_factor: float = 5.0
+    source: Annotated[str, Length(0)]
+    worst_prompt_factor: Positive = 5.0
     """Most mean KL of one prompt on one path, over `kl_divergence`. Of eight honest weight quantizers on three families
     of tiny models (24 prompts each, 16 positions or more) the worst prompt was at most 4.2 times the mean of all."""
+
+    def __post_init__(self) -> None:
+        """Refuse limits that nothing can be judged by: NaN, infinity, shares beyond 1. A source may be empty."""
+        fit_fields(self)
 
 
 class Lossy(Optimization, Protocol):
@@ -178,22 +191,24 @@ def build(kind: type[Built], name: str, args: tuple[object, ...], options: Mappi
     values = dict(zip(known, args, strict=False))
     for key, value in options.items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            msg = f"{name} has no option {key!r}; {hint}options: {', '.join(known) or 'none'}"
+            msg = f"{name} has no option {shown(key)}; {nearest(key, known)}options: {', '.join(known) or 'none'}"
             raise OptionError(msg)
         if key in values:
             msg = f"{name} got {key!r} twice"
             raise OptionError(msg)
         values[key] = value
     try:
-        return kind(**values)
-    except OptionError as error:
+        return kind(**fit_options(kind, values))
+    except LlmoptError as error:
         msg = f"{name}: {error}"
         raise OptionError(msg) from None
     except TypeError as error:
         msg = f"{name}: {str(error).replace(f'{kind.__name__}.__init__() ', '')}"
         raise OptionError(msg) from None
+    except Exception as error:
+        # What `__post_init__` of another package raises for a value that it does not take.
+        msg = f"{name} does not take {', '.join(f'{key}={shown(value)}' for key, value in values.items())}: {error!r}"
+        raise OptionError(msg) from error
 
 
 def one_of(option: str, value: object, allowed: tuple[object, ...]) -> None:
@@ -202,6 +217,6 @@ def one_of(option: str, value: object, allowed: tuple[object, ...]) -> None:
     Raises:
         OptionError: naming the option, the value received and the allowed ones.
     """
-    if value not in allowed:
-        msg = f"{option}={value!r} is not possible; allowed: {', '.join(map(repr, allowed))}"
+    if not any(type(own) is type(value) and own == value for own in allowed):  # 4.0 is not 4, and True is not 1
+        msg = f"{option}={shown(value)} is not possible; allowed: {', '.join(map(repr, allowed))}"
         raise OptionError(msg)

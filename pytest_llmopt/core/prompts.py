@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pytest_llmopt.core.errors import PromptError
+from pytest_llmopt.core.errors import LlmoptError, PromptError
+from pytest_llmopt.core.text import shown
+from pytest_llmopt.core.values import CountOrNone, Length, fit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from pytest_llmopt.core.engine import Engine, TokenIds
+
+ADVICE = {
+    "str": "put a text into a list",
+    "bytes": "decode it, and put the text into a list",
+    "dict": "give list(prompts.values())",
+    "set": "a set has no order: give sorted(prompts)",
+    "frozenset": "a set has no order: give sorted(prompts)",
+    "NoneType": "return the prompts from your fixture",
+    "function": "return its result from your fixture",
+    "ndarray": "give prompts.tolist()",
+    "Tensor": "give prompts.tolist()",
+}
+"""What to do with something that is no list."""
+Kind = Annotated[str, Length(0)]
+Ids = tuple[CountOrNone, ...]
 
 
 @dataclass(frozen=True)
@@ -25,17 +41,81 @@ class Prompt:
     token_ids: TokenIds = ()
     kind: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse what no engine can take.
+
+        Raises:
+            PromptError: the id is no name, the text cannot be encoded, or a token id is no whole number from 0.
+        """
+        try:
+            fit("its id", self.id, str)
+            fit("its kind", self.kind, Kind)
+            token_ids = fit("its token_ids", self.token_ids, Ids)
+        except LlmoptError as error:
+            msg = f"prompt {shown(self.id)} cannot be used: {error}"
+            raise PromptError(msg) from None
+        object.__setattr__(self, "token_ids", token_ids)
+        reason = _reason_against(self.text)
+        if reason:
+            msg = f"prompt {shown(self.id)} {reason}"
+            raise PromptError(msg)
+
     def encode(self, engine: Engine) -> TokenIds:
         """Its tokens for an engine.
 
         Raises:
-            PromptError: it has no tokens.
+            PromptError: it has no tokens, or one that the engine's vocabulary does not have.
         """
         token_ids = self.token_ids or engine.encode(self.text)
         if not token_ids:
-            msg = f"prompt {self.id!r} has no tokens for {engine.variant.model}"
+            msg = f"prompt {self.id!r} has no tokens for {engine.variant.model}; give it a text or token_ids"
             raise PromptError(msg)
+        require_known(self.id, token_ids, engine)
         return token_ids
+
+
+def require_known(name: str, token_ids: TokenIds, engine: Engine) -> None:
+    """Refuse tokens of a prompt that an engine does not have.
+
+    Raises:
+        PromptError: naming the first one with its place.
+    """
+    size = engine.vocab_size
+    if max(token_ids) < size:
+        return
+    place = next(place for place, token in enumerate(token_ids) if token >= size)
+    msg = (
+        f"prompt {name!r} has the token id {shown(token_ids[place])} at position {place}, and the vocabulary of "
+        f"{engine.variant.model} ends at {size - 1}: give ids from its own tokenizer, or a text"
+    )
+    raise PromptError(msg)
+
+
+def require_room(prompts: Iterable[tuple[str, TokenIds]], new_tokens: int, *sides: Engine | None) -> None:
+    """Refuse prompts that a side has no room for, or no token for.
+
+    Args:
+        prompts: ids with tokens.
+        new_tokens: what is to follow each of them.
+        sides: both sides of a comparison; None for one that is not there.
+
+    Raises:
+        PromptError: naming the prompt, its length and the room.
+    """
+    for name, token_ids in prompts:
+        for engine in sides:
+            if engine is None:
+                continue
+            require_known(name, token_ids, engine)
+            room, wanted = engine.max_length, len(token_ids) + new_tokens
+            if room is not None and wanted > room:
+                msg = (
+                    f"prompt {name!r} does not fit: it has {len(token_ids)} tokens, {new_tokens} are to follow, and "
+                    f"{engine.variant.label} of {engine.variant.model} has room for {room} in all, not for {wanted} "
+                    "(its max_position_embeddings, its draft's, or max_cache_len). Give shorter prompts or a smaller "
+                    "max_new_tokens"
+                )
+                raise PromptError(msg)
 
 
 @dataclass(frozen=True)
@@ -89,8 +169,10 @@ class PromptSet:
         """
         if isinstance(prompts, PromptSet):
             return prompts
-        if isinstance(prompts, str) or not isinstance(prompts, (list, tuple)):
-            msg = f"prompts must be a list of texts, token ids or Prompt, got {type(prompts).__name__}"
+        if not isinstance(prompts, (list, tuple)):
+            kind = type(prompts).__name__
+            advice = ADVICE.get(kind, "give list(prompts), made once" if hasattr(prompts, "__iter__") else "")
+            msg = f"prompts must be a list of texts, token ids or Prompt, got {kind}{'; ' if advice else ''}{advice}"
             raise PromptError(msg)
         return cls(tuple(_prompt(index, item) for index, item in enumerate(prompts)))
 
@@ -101,16 +183,9 @@ class PromptSet:
         Raises:
             PromptError: the file is missing, or a line is not such an object; names the line.
         """
-        try:
-            lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: JSON allows U+2028 in a text
-        except (OSError, UnicodeDecodeError) as error:
-            msg = f"cannot read prompts of {path}: {error}"
-            raise PromptError(msg) from None
-        prompts = [_from_line(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
-        if not prompts:
-            msg = f"the prompt set {path} is empty; write one JSON object a line, such as {{'text': 'Once upon'}}"
-            raise PromptError(msg)
-        return cls(tuple(prompts))
+        from pytest_llmopt.core.prompt_files import read_prompts
+
+        return cls(read_prompts(path))
 
 
 def cluster_keys(texts: Sequence[TokenIds]) -> list[int]:
@@ -122,42 +197,27 @@ def cluster_keys(texts: Sequence[TokenIds]) -> list[int]:
     return [first.setdefault(tuple(tokens), place) for place, tokens in enumerate(texts)]
 
 
-def _prompt(index: int, item: object) -> Prompt:
-    match item:
-        case Prompt():
-            return item
-        case str():
-            return Prompt(id=f"{index:03d}", text=item)
-        case list() | tuple() if item and all(isinstance(token, int) for token in item):
-            return Prompt(id=f"{index:03d}", token_ids=tuple(item))
-    msg = f"prompt {index} must be a text, a list of token ids or a Prompt, got {item!r}"
-    raise PromptError(msg)
-
-
-def _from_line(path: Path, number: int, line: str) -> Prompt:
-    where = f"{path}:{number}"
-    try:
-        content = json.loads(line)
-    except json.JSONDecodeError as error:
-        msg = f"{where} is not JSON: {error}"
-        raise PromptError(msg) from None
-    if not isinstance(content, dict) or ("text" in content) == ("token_ids" in content):
-        msg = f"{where} must be an object with either 'text' or 'token_ids', got {line[:80]}"
-        raise PromptError(msg)
-    unknown = content.keys() - {"id", "kind", "text", "token_ids"}
-    if unknown:
-        msg = f"{where} has unknown keys {', '.join(sorted(unknown))}; known: id, kind, text, token_ids"
-        raise PromptError(msg)
-    text, token_ids = content.get("text", ""), content.get("token_ids", [0])
+def _reason_against(text: object) -> str:
+    """Why it is no text of a prompt; empty where it is."""
     if not isinstance(text, str):
-        msg = f"{where} must have a text in 'text', got {text!r}"
-        raise PromptError(msg)
-    if not isinstance(token_ids, list) or not token_ids or not all(type(token) is int for token in token_ids):
-        msg = f"{where} must have a non-empty list of whole numbers in 'token_ids', got {token_ids!r}"
-        raise PromptError(msg)
-    return Prompt(
-        id=str(content.get("id", f"{number:03d}")),
-        text=text,
-        token_ids=tuple(content.get("token_ids", ())),
-        kind=str(content.get("kind", "")),
-    )
+        return f"must have a text, got {shown(text)}"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"{text[error.start]!r} at character {error.start}"
+        return f"holds one half of a surrogate pair, {half}, which no tokenizer takes; write the whole character"
+    return ""
+
+
+def _prompt(index: int, item: object) -> Prompt:
+    name = f"{index:03d}"
+    if isinstance(item, Prompt):
+        return item
+    if hasattr(item, "tolist"):
+        item = item.tolist()
+    if isinstance(item, str) and item:
+        return Prompt(name, item)
+    if isinstance(item, (list, tuple)) and item:
+        return Prompt(name, token_ids=tuple(item))
+    msg = f"prompt {index} must be a text, a list of token ids or a Prompt, none of them empty, got {shown(item)}"
+    raise PromptError(msg)

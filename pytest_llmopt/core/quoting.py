@@ -19,11 +19,11 @@ NAME = 160
 """Characters of a name in a message."""
 
 
-def shown(name: object) -> str:
+def quoted(name: object) -> str:
     """A name as a message quotes it: on one line, without what a terminal would act on, and not too long."""
     text = name if isinstance(name, str) else repr(name)
-    quoted = f"'{text}'" if text.isprintable() and "'" not in text else repr(text)
-    return quoted if len(quoted) <= NAME else f"{quoted[: NAME // 2]}...{quoted[-NAME // 2 :]}"
+    text = f"'{text}'" if text.isprintable() and "'" not in text else repr(text)
+    return text if len(text) <= NAME else f"{text[: NAME // 2]}...{text[-NAME // 2 :]}"
 
 
 def said(error: BaseException) -> str:
@@ -37,7 +37,7 @@ def said(error: BaseException) -> str:
         if isinstance(error, KeyError):
             words = " ".join(key.split()) if " " in key else f"there is no {words}"
         else:
-            words = f"{words} (something is empty or too short)"
+            words = "something in it is empty or too short"
     words = words or f"it stopped without a word ({type(error).__name__})"
     return words if len(words) <= WORDS else f"{words[:WORDS].rstrip()}..."
 

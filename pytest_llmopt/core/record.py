@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from pytest_llmopt.core.figures import Figures
 
-SCHEMA = 1
+SCHEMA = 2
+EXPECTED = frozenset({"passed", "xfailed", "skipped", "rerun"})
+"""Outcomes of a test, in pytest's words, that a verdict beside PASS does not fail the run by."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,29 @@ class Record:
     """Why it failed, was skipped or could not be decided; empty for a PASS."""
     reference: str = ""
     seed: int = 0
+    outcome: str = ""
+    """What pytest says of the test, in its own words: passed, failed, error, skipped, xfailed, xpassed, rerun."""
+    attempt: int = 1
+    """Which run of the test it is of, where a plugin runs tests again."""
+    error: str = ""
+    """The type of the exception that there is no verdict for, such as `ModelError`."""
     looked_at: Mapping[str, int] = field(default_factory=dict)
     """What the verdict rests on, in counts."""
     figures: Figures = field(default_factory=dict)
     """Of the candidate, beside what was judged: its bits, its group, the seconds that it took to quantize and load."""
+
+    @property
+    def overruled(self) -> str:
+        """What pytest made of it, where that is not what the status says: `xfailed`, `rerun`, `caught`; else empty.
+
+        A FAIL that its test expected (`pytest.raises`) is `caught`; a PASS of a test that failed elsewhere `failed`.
+        """
+        if self.status in {Status.FAIL, Status.ERROR}:
+            told = "caught" if self.outcome == "passed" else self.outcome
+            return told if self.outcome in EXPECTED or self.outcome == "xpassed" else ""
+        if self.status is Status.PASS:
+            return "" if self.outcome in {"", "passed"} else self.outcome
+        return self.outcome if self.outcome in {"xfailed", "xpassed", "rerun"} else ""
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Record:
@@ -92,24 +113,24 @@ def _numbers(metric: Mapping[str, Any]) -> dict[str, Any]:
     return {key: float(value) if isinstance(value, str) and key != "unit" else value for key, value in metric.items()}
 
 
-def write_report(
-    path: Path,
-    environment: Mapping[str, object],
-    records: Iterable[Record],
-    session: Mapping[str, object] | None = None,
-) -> None:
+@dataclass
+class Counts:
+    """Tests of ours: collected, left after selection, and begun."""
+
+    collected: int = 0
+    selected: int = 0
+    run: int = 0
+
+
+def write_report(path: Path, content: Mapping[str, object], records: Iterable[Record]) -> None:
     """Write the report in one step, so that a reader or a crash never sees half of it.
 
     Args:
         path: the file; its folder is made where it is missing.
-        environment: what the results depend on beside the code under test.
+        content: what stands before the records, such as `finished` and the environment.
         records: one per verdict, skip or error.
-        session: what the run as a whole cost, such as models loaded.
+
+    Raises:
+        OSError: the file cannot be written.
     """
-    content = {
-        "schema": SCHEMA,
-        "environment": dict(environment),
-        "session": dict(session or {}),
-        "records": [record.to_json() for record in records],
-    }
-    write_json(path, content)
+    write_json(path, {"schema": SCHEMA, **content, "records": [record.to_json() for record in records]})

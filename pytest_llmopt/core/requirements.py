@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import math
 import os
 import re
 import shutil
@@ -14,7 +13,10 @@ from typing import Protocol
 from packaging.requirements import Requirement as Specifier
 
 from pytest_llmopt.core.errors import OptionError, RequirementMissingError
+from pytest_llmopt.core.text import shown
 
+LARGEST_SIZE = 2**60
+"""Bytes; no machine has more."""
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -152,11 +154,11 @@ def parse_bytes(value: str | float) -> int:
         match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmg]?i?b?)\s*", value, re.IGNORECASE)
         unit = match[2].upper() if match else None
         if match is None or unit not in _UNITS:
-            msg = f"{value!r} is not a size; write a number of bytes or text such as '6 GiB' or '500 MB'"
+            msg = f"{shown(value)} is not a size; write a number of bytes or text such as '6 GiB' or '500 MB'"
             raise OptionError(msg)
         value = float(match[1]) * _UNITS[unit]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value < math.inf:
-        msg = f"a size must be positive and finite, got {value!r}"
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= LARGEST_SIZE:
+        msg = f"a size must be positive and finite, got {shown(value)}; write a number of bytes or text such as '6 GiB'"
         raise OptionError(msg)
     return int(value)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.errors import ModelError
 from pytest_llmopt.core.loading import ZOO, fixtures_folder, locate
-from pytest_llmopt.core.quoting import shown
+from pytest_llmopt.core.quoting import quoted
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.loading import LoadPolicy
@@ -64,7 +64,7 @@ def place_of(name: object, policy: LoadPolicy, role: str = "model") -> Path | No
         _refuse_no_folder(found.expanduser(), name, role)
     except (OSError, ValueError, RuntimeError) as error:  # such as a name that is too long, or a home that nobody has
         reason = getattr(error, "strerror", None) or "no file can have that name"
-        msg = f"the {role} {shown(name)} cannot be looked at: {reason}; give an existing folder or a hub id"
+        msg = f"the {role} {quoted(name)} cannot be looked at: {reason}; give an existing folder or a hub id"
         raise ModelError(msg) from error
     _refuse_no_name(name, role)
     if policy.download:
@@ -80,28 +80,28 @@ def _refuse_closed(folder: Path, name: str, role: str) -> None:
     try:
         next(folder.iterdir(), None)
     except PermissionError as error:
-        msg = f"the folder of the {role} {shown(name)} may not be read by this user; run chmod u+rx on it"
+        msg = f"the folder of the {role} {quoted(name)} may not be read by this user; run chmod u+rx on it"
         raise ModelError(msg) from error
 
 
 def _refuse_no_folder(path: Path, name: str, role: str) -> None:
     """Accept a name that no file has."""
     if path.is_symlink() and not path.exists():
-        target = shown(str(path.readlink()))
-        msg = f"the {role} {shown(name)} is a link that leads nowhere (to {target}); mend it, or name the folder"
+        target = quoted(str(path.readlink()))
+        msg = f"the {role} {quoted(name)} is a link that leads nowhere (to {target}); mend it, or name the folder"
         raise ModelError(msg)
     if not path.exists():
         return
     if not path.is_file():
-        msg = f"the {role} {shown(name)} is neither a folder nor a file; name the folder of a model"
+        msg = f"the {role} {quoted(name)} is neither a folder nor a file; name the folder of a model"
         raise ModelError(msg)
     with path.open("rb") as file:
         start = file.read(4)
     if path.suffix.lower() == ".gguf" or start == b"GGUF":
         hint = "name the folder of the model that it was made from, and give the file to quantized('gguf', file=...)"
-        msg = f"the {role} {shown(name)} is a GGUF file; {hint}"
+        msg = f"the {role} {quoted(name)} is a GGUF file; {hint}"
     else:
-        msg = f"the {role} {shown(name)} is a file; name the folder that holds it, with config.json and the weights"
+        msg = f"the {role} {quoted(name)} is a file; name the folder that holds it, with config.json and the weights"
     raise ModelError(msg)
 
 
@@ -113,18 +113,18 @@ def _refuse_no_name(name: str, role: str) -> None:
         ModelError: it is no name of anything.
     """
     if "://" in name:
-        msg = f"the {role} {shown(name)} is an address; give the id alone (org/name), or a folder"
+        msg = f"the {role} {quoted(name)} is an address; give the id alone (org/name), or a folder"
         raise ModelError(msg)
     if not name.isprintable():
-        msg = f"the {role} {shown(name)} has characters that no hub id has, and there is no such folder; name another"
+        msg = f"the {role} {quoted(name)} has characters that no hub id has, and there is no such folder; name another"
         raise ModelError(msg)
     is_path = name.startswith(("/", ".", "~")) or name.count("/") > 1 or "\\" in name or name.endswith("/")
     if is_path:
-        msg = f"the {role} {shown(name)} does not exist: no such folder{_where(name)}; {_nearest(name)}{_give(role)}"
+        msg = f"the {role} {quoted(name)} does not exist: no such folder{_where(name)}; {_nearest(name)}{_give(role)}"
         raise NotHereError(name, msg)
     if not HUB_ID.fullmatch(name) or len(name) > LONGEST or "--" in name or ".." in name or name.endswith(".git"):
         msg = (
-            f"the {role} {shown(name)} does not exist: no such folder{_where(name)}, and no possible hub id (org/name "
+            f"the {role} {quoted(name)} does not exist: no such folder{_where(name)}, and no possible hub id (org/name "
             f"of letters, digits, '-', '_' and '.', at most {LONGEST}); {_nearest(name)}{_give(role)}"
         )
         raise ModelError(msg)
@@ -133,7 +133,7 @@ def _refuse_no_name(name: str, role: str) -> None:
 def _not_here(name: str, role: str) -> str:
     zoo = "" if "/" in name else f", and the zoo has {', '.join(ZOO)}"
     return (
-        f"the {role} {shown(name)} is not on this machine: there is no such folder{_where(name)}, and no copy of a "
+        f"the {role} {quoted(name)} is not on this machine: there is no such folder{_where(name)}, and no copy of a "
         f"model of the hub with that name{zoo}; {_nearest(name)}give a folder, or allow downloading with "
         "--llmopt-download"
     )
@@ -161,7 +161,7 @@ def _nearest(name: str) -> str:
     except (OSError, ValueError, RuntimeError):
         return ""
     found = difflib.get_close_matches(last, beside, n=1)
-    return f"did you mean {shown(str(Path(name).with_name(found[0])))}? " if found else ""
+    return f"did you mean {quoted(str(Path(name).with_name(found[0])))}? " if found else ""
 
 
 def _hub_copy(name: str) -> Path | None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from pytest_llmopt.core.errors import OptionError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -42,6 +44,13 @@ class Tolerance:
 
     at_least: float = -math.inf
     at_most: float = math.inf
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that nothing can be compared with."""
+        for name in ("at_least", "at_most"):
+            if math.isnan(getattr(self, name)):
+                msg = f"{name}=nan is no limit: no value is on either side of it; give a number"
+                raise OptionError(msg)
 
     @property
     def limit(self) -> float:

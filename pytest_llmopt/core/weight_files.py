@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.errors import ModelError
-from pytest_llmopt.core.quoting import said, shown
+from pytest_llmopt.core.quoting import quoted, said
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,7 +104,7 @@ def _shards(index: Path, what: str) -> list[Path]:
     if absent:
         more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
         msg = (
-            f"{INDEX} of the {what} names {shown(absent[0])}{more}, {'which are' if more else 'which is'} not there; "
+            f"{INDEX} of the {what} names {quoted(absent[0])}{more}, {'which are' if more else 'which is'} not there; "
             "download or copy the missing files, or export the model again"
         )
         raise ModelError(msg)
@@ -137,8 +137,8 @@ def _in_other_files(files: Sequence[Path], what: str, *, unsafe: bool) -> str:
         )
     other = [path.name for path in files if path.suffix == ".safetensors"]
     if other:
-        return f"the {what} has no {WHOLE} and no {INDEX}, only {shown(other[0])}; rename or export it again"
+        return f"the {what} has no {WHOLE} and no {INDEX}, only {quoted(other[0])}; rename or export it again"
     for file in files:
         if file.suffix.lower() in FOREIGN:
-            return f"the {what} has its weights in {shown(file.name)}, {FOREIGN[file.suffix.lower()]}"
+            return f"the {what} has its weights in {quoted(file.name)}, {FOREIGN[file.suffix.lower()]}"
     return f"the {what} has no weights: no {WHOLE} and no {INDEX} in its folder; download or export them"

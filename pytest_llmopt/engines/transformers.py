@@ -7,7 +7,7 @@ import gc
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-from pytest_llmopt.core.errors import RequestError, RequirementMissingError
+from pytest_llmopt.core.errors import OptionError, RequestError, RequirementMissingError
 from pytest_llmopt.core.requirements import require
 from pytest_llmopt.engines._transformers import (
     abilities,
@@ -76,6 +76,10 @@ class TransformersEngine:
         with scope.scoped("cuda" if _on_cuda(variant) else "cpu"):
             loaded = loading.load(variant, policy)
         arguments.refuse(loaded.plan.generate)
+        pad, rows = loaded.plan.generate.get("pad_token_id", 0), scoring.rows_of(loaded.model)
+        if not 0 <= pad < rows:
+            msg = f"pad_token_id={pad} is none of the model's tokens, which end at {rows - 1}: give one, or omit it"
+            raise OptionError(msg)
         reason = abilities.speculates(loaded.model) if loaded.plan.speculative else ""
         if reason:
             name = "speculation"

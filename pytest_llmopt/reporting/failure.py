@@ -6,29 +6,40 @@ import math
 from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.requirements import format_bytes
-from pytest_llmopt.core.verdict import Metric, Status, Verdict
+from pytest_llmopt.core.text import brief, printable
+from pytest_llmopt.core.verdict import Metric, Status, Tolerance, Verdict
 
 if TYPE_CHECKING:
-    from pytest_llmopt.core.variant import Variant
+    from collections.abc import Sequence
 
-HEADLINES = {Status.FAIL: "FAIL", Status.INCONCLUSIVE: "INCONCLUSIVE: the sample cannot decide"}
+    from pytest_llmopt.core.variant import Variant
 
 
 def explain(verdict: Verdict, candidate: Variant, reference: Variant) -> str:
     """What was promised, the evidence against the limit, the worst place, the likely cause."""
     against = "" if reference == candidate.unoptimized() else f", against {_difference(reference, candidate)}"
-    lines = [
-        (
-            f"{verdict.check} {HEADLINES.get(verdict.status, verdict.status)}: "
-            f"{candidate.label} on {candidate.engine}, {candidate.model}{against}"
-        )
-    ]
     judged = [(name, metric) for name, metric in verdict.metrics.items() if metric.status is not None]
     order = [Status.FAIL, Status.INCONCLUSIVE, Status.PASS]
-    for name, metric in sorted(judged, key=lambda item: order.index(item[1].status or Status.PASS)):
-        lines.append(f"  {name:<18} {describe(metric)}")
+    judged.sort(key=lambda item: order.index(item[1].status or Status.PASS))
+    lines = [
+        # The short summary of pytest shows the beginning of this line, in what room the test's name leaves.
+        f"{verdict.check} {verdict.status}: {_cause(judged)}",
+        f"  {candidate.label} on {candidate.engine}, {candidate.model}{against}",
+    ]
+    lines += [f"  {name:<18} {describe(metric)}" for name, metric in judged]
     lines += [f"  {line}" for line in verdict.diagnosis]
-    return "\n".join(lines)
+    return printable("\n".join(lines))
+
+
+def _cause(judged: Sequence[tuple[str, Metric]]) -> str:
+    """The first metric that did not pass, beside its limit, and how many more there are."""
+    failed = [(name, metric) for name, metric in judged if metric.status is not Status.PASS]
+    if not failed:
+        return "nothing could be judged"
+    name, metric = failed[0]
+    more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+    undecided = "; the sample cannot decide" if metric.status is Status.INCONCLUSIVE else ""
+    return f"{name} {show(metric.estimate.point, metric.unit)}, {_limits(metric)}{more}{undecided}"
 
 
 def describe(metric: Metric) -> str:
@@ -41,10 +52,15 @@ def describe(metric: Metric) -> str:
         text += f"  95% CI [{show(estimate.low, unit)}, {show(estimate.high, unit)}]"
     text += f", n={estimate.n}"
     if tolerance is not None:
-        bounds = [("at least", tolerance.at_least), ("at most", tolerance.at_most)]
-        limits = [f"{sign} {show(bound, metric.unit)}" for sign, bound in bounds if math.isfinite(bound)]
-        text += f"; {', '.join(limits) or 'within the noise floor'}: {metric.status}"
+        text += f"; {_limits(metric)}: {metric.status}"
     return text
+
+
+def _limits(metric: Metric) -> str:
+    tolerance = metric.tolerance or Tolerance()
+    bounds = [("at least", tolerance.at_least), ("at most", tolerance.at_most)]
+    limits = [f"{sign} {show(bound, metric.unit)}" for sign, bound in bounds if math.isfinite(bound)]
+    return ", ".join(limits) or "within the noise floor"
 
 
 def _difference(reference: Variant, candidate: Variant) -> str:
@@ -63,6 +79,6 @@ def show(value: float, unit: str = "") -> str:
     if unit == "bytes":
         return format_bytes(value)
     if unit == "share":
-        return f"{value:.2%}"
-    text = f"{value:,.0f}" if float(value).is_integer() and abs(value) < 10**9 else f"{value:.3g}"
+        return brief(value, ".2%")
+    text = brief(value, ",.0f" if float(value).is_integer() else ".3g")
     return f"{text} {unit}".rstrip()

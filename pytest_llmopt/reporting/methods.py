@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.requirements import format_bytes
+from pytest_llmopt.core.text import brief, printable
 from pytest_llmopt.core.verdict import Status
+from pytest_llmopt.reporting.names import short_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +19,9 @@ MISSING = "-"
 LEADING = 2
 """Columns of words, set to the left: the method and its model."""
 WORST_FIRST = (Status.ERROR, Status.FAIL, Status.INCONCLUSIVE, Status.PASS)
+JUDGED = frozenset({Status.PASS, Status.FAIL, Status.INCONCLUSIVE})
+FORGIVEN = ("xfailed", "caught", "rerun")
+"""What pytest made of a verdict that does not count for its row."""
 NOTE = (
     "Weight memory is that of the live tensors, embeddings and head included; the saving is against the same weights "
     "in 16 bits. KL in nats/token; decode speed of each prompt in batches as the engine makes them, not judged."
@@ -25,7 +30,9 @@ NOTE = (
 
 def methods(records: Sequence[Record]) -> list[Record]:
     """The records that are rows: one accuracy verdict for each variant of each model, in the order of the run."""
-    judged = {(item.model, item.variant): item for item in records if item.check == "accurate"}
+    judged = {
+        (item.model, item.variant): item for item in records if item.check == "accurate" and item.status in JUDGED
+    }
     return list(judged.values())
 
 
@@ -36,6 +43,8 @@ def render_methods(records: Sequence[Record], environment: Mapping[str, object])
         records: of the whole run. Every other verdict on the same variant counts for its row's verdict.
         environment: what the figures depend on.
     """
+    names = short_models(record.model for record in records)
+    records = [dataclasses.replace(record, model=names[record.model]) for record in records]
     rows = methods(records)
     if not rows:
         return ""
@@ -43,7 +52,7 @@ def render_methods(records: Sequence[Record], environment: Mapping[str, object])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [_line(row, widths) for row in cells]
     lines.insert(1, "|" + "|".join(_rule(place, width) for place, width in enumerate(widths)) + "|")
-    return "\n".join([_heading(environment), "", *lines, "", NOTE, *_skips(rows, records)]) + "\n"
+    return printable("\n".join([_heading(environment), "", *lines, "", NOTE, *_skips(rows, records)])) + "\n"
 
 
 def _verdicts_on(row: Record, records: Sequence[Record]) -> list[Record]:
@@ -78,7 +87,9 @@ def _cost(name: str, show: Callable[[float], str]) -> Callable[[Record, Sequence
 
 def _verdict(_row: Record, others: Sequence[Record]) -> str:
     """The worst of all verdicts on the variant, with the checks that gave it."""
-    decided = [item for item in others if item.status in WORST_FIRST]
+    decided = [item for item in others if item.status in WORST_FIRST and item.overruled not in FORGIVEN]
+    if not decided:
+        return MISSING
     worst = min((item.status for item in decided), key=WORST_FIRST.index)
     if worst is Status.PASS:
         return str(worst)
@@ -87,12 +98,12 @@ def _verdict(_row: Record, others: Sequence[Record]) -> str:
 
 
 def _number(digits: str) -> Callable[[float], str]:
-    return lambda value: f"{value:{digits}}" if math.isfinite(value) else str(value)
+    return lambda value: brief(value, digits)
 
 
 COLUMNS: dict[str, Callable[[Record, Sequence[Record]], str]] = {
     "method": lambda row, _: row.variant,
-    "model": lambda row, _: row.model.rstrip("/").rpartition("/")[2] if row.model.startswith(("/", ".")) else row.model,
+    "model": lambda row, _: row.model,
     "bits": _figure("bits"),
     "group": _figure("group"),
     "weight memory": _metric("weight_memory", format_bytes),

@@ -78,7 +78,7 @@ def records(project):
 
     def read():
         report = json.loads(project.path.joinpath(".llmopt/report.json").read_text())
-        assert report["schema"] == 1
+        assert report["schema"] == 2
         return report["records"]
 
     return read

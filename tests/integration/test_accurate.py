@@ -14,6 +14,7 @@ from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.core.verdict import Status
 
+pytestmark = pytest.mark.any_processor
 MODEL = "tiny-llama"
 LIMITS = {"kl_divergence": 0.05, "top1_agreement": 0.5, "perplexity_ratio": 1.5}
 FEW = {"num_prompts": 8, "max_prompts": 8, "max_new_tokens": 12}

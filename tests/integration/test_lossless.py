@@ -38,6 +38,7 @@ def planted(rule, amount=0.0):
     return ("llmopt.assisted()", f"planted({rule!r}, {amount})")
 
 
+@pytest.mark.any_processor
 def test_known_bugs_of_verification_fail_and_are_named(verdicts):
     found = verdicts(
         "tiny-llama",

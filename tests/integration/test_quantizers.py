@@ -64,6 +64,7 @@ def by_id(records):
     return {record["nodeid"].rpartition("-")[2].rstrip("]"): record for record in records}
 
 
+@pytest.mark.any_processor
 def test_what_is_in_effect_passes_and_what_cannot_run_says_why(project, records):
     for library in ("hqq", "optimum.quanto"):
         pytest.importorskip(library)
@@ -120,6 +121,7 @@ def adapter(tmp_path):
     return str(tmp_path / "adapter")
 
 
+@pytest.mark.any_processor
 def test_an_adapter_is_the_same_merged_or_not_and_a_merge_into_4_bits_is_not(project, records, adapter):
     def lora(**options):
         given = "".join(f", {name}={value}" for name, value in options.items())

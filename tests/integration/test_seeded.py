@@ -48,6 +48,7 @@ def test_a_dropped_seed_and_a_constant_one_fail_each_by_its_own_promise(verdicts
     assert "same text for 3 of 3 prompts" in constant["reason"]
 
 
+@pytest.mark.any_processor
 @pytest.mark.parametrize(("model", "dtype"), [("tiny-gemma", "float32"), ("tiny-qwen", "bfloat16")])
 def test_what_obeys_its_seed_passes(verdicts, model, dtype):
     variants = {

@@ -7,9 +7,10 @@ import pytest
 
 from pytest_llmopt.assertions import assertion
 from pytest_llmopt.core.context import Context
-from pytest_llmopt.core.errors import VerdictError
-from pytest_llmopt.core.variant import Variant
+from pytest_llmopt.core.errors import OptionError, VerdictError
+from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
+from pytest_llmopt.optimizations.decoding.static_cache import StaticCache
 from pytest_llmopt.runtime.side import Side, Stopwatch
 
 ESTIMATES = {
@@ -17,6 +18,9 @@ ESTIMATES = {
     Status.FAIL: Estimate.exact(3.0),
     Status.INCONCLUSIVE: Estimate(2.0, 1.0, 3.0, 9),
 }
+
+
+CANDIDATE = Variant("m", (Applied("decoding.static_cache", StaticCache()),))
 
 
 def check(candidate, reference, *, status=Status.PASS, seed=0):
@@ -37,8 +41,9 @@ def sides(kept):
 
     def sides(**context):
         context = Context(record=lambda *record: kept.append(record), **context)
-        stopwatch, engine = Stopwatch(), SimpleNamespace()
-        return [Side(role, Variant("m"), engine, stopwatch, context) for role in ("candidate", "reference")]
+        stopwatch = Stopwatch()
+        roles = {"candidate": CANDIDATE, "reference": CANDIDATE.unoptimized()}
+        return [Side(role, variant, SimpleNamespace(), stopwatch, context) for role, variant in roles.items()]
 
     return sides
 
@@ -48,7 +53,9 @@ def test_a_pass_gives_the_verdict(sides):
 
 
 def test_a_fail_raises_with_the_diagnosis(sides):
-    with pytest.raises(VerdictError, match=r"^check FAIL: unoptimized on transformers, m\n  value +3, n=1; at most 2"):
+    with pytest.raises(
+        VerdictError, match=r"^check FAIL: value 3, at most 2\n  static_cache on transformers, m\n  value +3, n=1; at m"
+    ):
         assertion("check", check)(*sides(), status=Status.FAIL)
 
 
@@ -98,9 +105,9 @@ def test_engines_without_a_context_can_be_compared_by_hand(sides):
     def plain(candidate, reference):
         return Verdict("plain", {"value": Metric(ESTIMATES[Status.FAIL], Tolerance(at_most=2))}, "")
 
-    engine = SimpleNamespace(variant=Variant("m"))
+    engines = [SimpleNamespace(variant=side, generate=None) for side in (CANDIDATE, CANDIDATE.unoptimized())]
     with pytest.raises(VerdictError, match="plain FAIL"):
-        assertion("plain", plain)(engine, engine)
+        assertion("plain", plain)(*engines)
 
 
 def test_an_error_inside_a_check_is_no_verdict(sides, kept):
@@ -110,3 +117,61 @@ def test_an_error_inside_a_check_is_no_verdict(sides, kept):
     with pytest.raises(ZeroDivisionError):
         assertion("broken", broken)(*sides())
     assert kept == []
+
+
+def test_an_error_inside_a_check_is_kept_with_the_check_and_the_exception(sides):
+    refused, raised = [], []
+
+    def broken(candidate, reference):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as found:
+        assertion("broken", broken)(*sides(refuse=lambda *given: refused.append(given), raised=raised.append))
+    assert [given[:2] for given in refused] == [("broken", found.value)]
+    assert raised == [found.value]
+
+
+def swapped(candidate, reference):
+    return reference, candidate
+
+
+def doubled(candidate, reference):
+    return candidate, candidate
+
+
+def same_engine(candidate, reference):
+    return candidate, Side("reference", reference.variant, candidate.engine)
+
+
+def same_variant(candidate, reference):
+    return candidate, Side("reference", candidate.variant, SimpleNamespace())
+
+
+def missing(candidate, _reference):
+    return candidate, None
+
+
+@pytest.mark.parametrize(
+    ("arranged", "words"),
+    [
+        (swapped, "the reference stands in the place of the candidate"),
+        (doubled, "the candidate stands in the place of the reference"),
+        (same_engine, "nothing differs from itself"),
+        (same_variant, "both sides are static_cache of m"),
+        (missing, "the reference is None"),
+    ],
+)
+def test_the_wrong_sides_are_refused_and_never_recorded_as_a_verdict(sides, kept, arranged, words):
+    with pytest.raises(OptionError, match=words):
+        assertion("check", check)(*arranged(*sides()))
+    assert kept == []
+
+
+def test_a_check_that_needs_no_reference_takes_none_and_a_plain_model(sides, kept):
+    def alone(candidate, reference: "object | None"):
+        return check(candidate, reference)
+
+    plain = Side("candidate", Variant("m"), SimpleNamespace(), Stopwatch(), sides()[0].context)
+    for reference in (None, Side("reference", Variant("m"), SimpleNamespace())):
+        assert assertion("alone", alone)(plain, reference).status is Status.PASS
+    assert len(kept) == 2

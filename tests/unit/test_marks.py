@@ -220,9 +220,9 @@ def test_the_closest_gpu_marker_counts():
         (llmopt.gpu(memroy="1 GiB"), r"gpu takes memory=, capability=, count=; got \['memroy'\]"),
         (llmopt.gpu("1 GiB"), r"gpu takes .*; got \['1 GiB'\]"),
         (llmopt.gpu(memory="much"), "'much' is not a size"),
-        (llmopt.gpu(memory=0), "must be positive"),
+        (llmopt.gpu(memory=0), r"memory=0 is not possible; give a size"),
         *(
-            (llmopt.gpu(capability=value), r"is not a compute capability such as 8\.0")
+            (llmopt.gpu(capability=value), r"is not possible; give a compute capability such as 8\.0")
             for value in ("ampere", "9.0a", (8,), (8, "0"), None, -8)
         ),
     ],
@@ -247,7 +247,7 @@ def test_the_closest_budget_marker_gives_the_budget():
     ("marker", "message"),
     [
         (llmopt.budget(decode_speed=2), r"budget has no option 'decode_speed'; did you mean 'decode_speedup'\?"),
-        (llmopt.budget(decode_speedup=0), "budget: decode_speedup=0 is not a positive number"),
+        (llmopt.budget(decode_speedup=0), "budget: decode_speedup=0 is not possible; give a finite number above 0"),
         (llmopt.budget(weight_memory="much"), "budget: 'much' is not a size"),
         (llmopt.budget(weight_memory=[2]), "budget: "),
         (llmopt.budget(1, decode_speedup=2), "budget got 'decode_speedup' twice"),

@@ -10,6 +10,8 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmopt.engines._transformers.scoring import padding_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -50,7 +52,7 @@ def lacks_padding(loaded: Loaded, tokens: Sequence[int]) -> str:
     model, device = loaded.model, loaded.model.device
     long = torch.tensor([_cycled(tokens, LONG)], device=device)
     short = torch.tensor([_cycled(tokens, SHORT)], device=device)
-    padding = torch.full((1, LONG - SHORT), loaded.pad_token_id, device=device)
+    padding = torch.full((1, LONG - SHORT), padding_of(loaded), device=device)
     mask = torch.ones_like(long).repeat(2, 1)
     mask[1, : LONG - SHORT] = 0
     both = torch.cat([long, torch.cat([padding, short], dim=1)])
@@ -78,7 +80,7 @@ def lacks_chunks(loaded: Loaded, tokens: Sequence[int]) -> str:
     model = loaded.model
     prompt = torch.tensor([_cycled(tokens, LONG)], device=model.device)
     arguments = {"max_new_tokens": 1, "do_sample": False, "return_dict_in_generate": True, "output_logits": True}
-    arguments |= {"pad_token_id": loaded.pad_token_id, "attention_mask": torch.ones_like(prompt)}
+    arguments |= {"pad_token_id": padding_of(loaded), "attention_mask": torch.ones_like(prompt)}
     try:
         with torch.compiler.set_stance("force_eager"):
             whole, pieces = (

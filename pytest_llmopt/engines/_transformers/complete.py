@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.errors import ModelError
-from pytest_llmopt.core.quoting import shown
+from pytest_llmopt.core.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,7 +51,7 @@ class LoadReport:
         found = [part for part in parts if part]
         if found:
             msg = (
-                f"{shown(source)} does not hold this model{self.stated}: {'; '.join(found)}. Compare the names in its "
+                f"{quoted(source)} does not hold this model{self.stated}: {'; '.join(found)}. Compare the names in its "
                 "files with config.json (number of layers, prefix, tied head), and export it again"
             )
             raise ModelError(msg) from cause
@@ -125,6 +125,6 @@ def _watching() -> Iterator[list[LoadReport]]:
 def _named(what: str, names: set[str] | Sequence[str]) -> str:
     if not names:
         return ""
-    shown = sorted(names)[:NAMED]
-    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
-    return f"{len(names)} {'is' if len(names) == 1 else 'are'} {what} ({', '.join(shown)}{more})"
+    quoted = sorted(names)[:NAMED]
+    more = f" and {len(names) - len(quoted)} more" if len(names) > len(quoted) else ""
+    return f"{len(names)} {'is' if len(names) == 1 else 'are'} {what} ({', '.join(quoted)}{more})"

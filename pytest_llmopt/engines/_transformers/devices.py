@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.errors import OptionError
-from pytest_llmopt.core.quoting import shown
+from pytest_llmopt.core.quoting import quoted
 from pytest_llmopt.core.requirements import device_requirements, require
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def check_device(variant: Variant) -> None:
         word = str(device).strip().lower()
         near = difflib.get_close_matches("cuda" if word.startswith("gpu") else word, (*here, "cuda"), n=1, cutoff=0.7)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        msg = f"there is no device {shown(device)} here; {hint}--llmopt-device takes one of {', '.join(here)}"
+        msg = f"there is no device {quoted(device)} here; {hint}--llmopt-device takes one of {', '.join(here)}"
         raise OptionError(msg)
     require(*device_requirements(device))
     if variant.dtype == LACKS.get(kind[1]):

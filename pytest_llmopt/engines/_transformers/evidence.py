@@ -25,7 +25,9 @@ def top_logprobs(logits: torch.Tensor, token_ids: torch.Tensor, top_k: int) -> T
     precision = torch.float64 if logits.dtype == torch.float64 else torch.float32
     highest = top.values[:, :1].to(precision)
     shifted = logits - highest if logits.dtype == precision else logits.to(precision).sub_(highest)
-    token_scores = shifted.gather(-1, token_ids[:, None])
+    # A token that the model has no logit for is impossible, and no reason to stop looking at the others.
+    known = (token_ids >= 0) & (token_ids < logits.shape[-1])
+    token_scores = shifted.gather(-1, token_ids.where(known, 0)[:, None]).masked_fill_(~known[:, None], -float("inf"))
     log_total = shifted.exp_().sum(dim=-1, keepdim=True).log_()
     return TopLogprobs(
         token_ids=token_ids.cpu().numpy().astype(np.int64),

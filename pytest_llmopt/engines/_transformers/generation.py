@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,10 +13,11 @@ from pytest_llmopt.core.logprobs import TopLogprobs
 from pytest_llmopt.engines._transformers.arguments import merged, of_request, refuse
 from pytest_llmopt.engines._transformers.evidence import top_logprobs
 from pytest_llmopt.engines._transformers.scope import reseed
+from pytest_llmopt.engines._transformers.scoring import padding_of, refuse_request
 from pytest_llmopt.engines._transformers.watching import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import torch
 
@@ -45,7 +46,7 @@ def generate(loaded: Loaded, prompts: Sequence[TokenIds], sampling: SamplingPara
     Raises:
         RequestError: no prompt, an empty one, or one that does not fit with its output.
     """
-    _refuse_what_does_not_fit(prompts, sampling, room.max_length)
+    _refuse_what_does_not_fit(loaded, prompts, sampling.max_new_tokens, room.max_length)
     return _in_batches(loaded, prompts, room, lambda rows, _, batch: _run(loaded, rows, sampling, batch, room.top_k))
 
 
@@ -75,8 +76,9 @@ def force(
         RequestError: a continuation does not fit.
     """
     prompts = [item.prompt_ids for item in continuations]
-    longest = SamplingParams(max_new_tokens=max((len(item.token_ids) for item in continuations), default=1))
-    _refuse_what_does_not_fit(prompts, longest, room.max_length)
+    longest = max((len(item.token_ids) for item in continuations), default=1)
+    _refuse_what_does_not_fit(loaded, prompts, longest, room.max_length)
+    refuse_request(loaded.model, (item.token_ids for item in continuations), None)
     # Without a cache there is nothing to prefill in pieces: every step processes the whole text.
     whole = prefill_chunk is None or loaded.plan.generate.get("use_cache") is False
     extra = {} if whole else {"prefill_chunk_size": prefill_chunk}
@@ -125,19 +127,13 @@ def _in_batches(
     return [done[place] for place in range(len(prompts))]
 
 
-def _refuse_what_does_not_fit(prompts: Sequence[TokenIds], sampling: SamplingParams, max_length: int | None) -> None:
+def _refuse_what_does_not_fit(
+    loaded: Loaded, prompts: Sequence[TokenIds], new_tokens: int, max_length: int | None
+) -> None:
     if not prompts or not all(prompts):
         msg = "generate needs at least one prompt, and each prompt at least one token"
         raise RequestError(msg)
-    longest = max(map(len, prompts))
-    if max_length is not None and longest + sampling.max_new_tokens > max_length:
-        msg = (
-            f"a prompt of {longest} tokens with {sampling.max_new_tokens} new ones needs room for "
-            f"{longest + sampling.max_new_tokens}, but there is room for {max_length} "
-            "(the model's max_position_embeddings or the cache's max_cache_len): "
-            "shorten the request or enlarge the cache"
-        )
-        raise RequestError(msg)
+    refuse_request(loaded.model, prompts, max_length, new_tokens)
 
 
 def _run(
@@ -154,7 +150,7 @@ def _run(
 
     model, device = loaded.model, loaded.model.device
     width = max(map(len, rows))
-    pad = loaded.plan.generate.get("pad_token_id", loaded.pad_token_id)
+    pad = loaded.plan.generate.get("pad_token_id", padding_of(loaded))
     input_ids = torch.full((len(rows), width), pad)
     attention_mask = torch.zeros_like(input_ids)
     for row, tokens in enumerate(rows):
@@ -179,7 +175,7 @@ def _run(
     if arguments.get("stop_strings"):
         arguments["tokenizer"] = loaded.tokenizer
     reseed(sampling.seed + batch)
-    with watching:
+    with watching, _memory_in_words():
         output = model.generate(input_ids.to(device), attention_mask=attention_mask.to(device), **arguments)
     emitted = output.sequences[:, width:].cpu()
     if len(output.logits) != emitted.shape[1]:
@@ -199,6 +195,19 @@ def _run(
         overrun = int((after_end != pad).sum())
         finished.append(Generation(tokens, evidence, reason, watch.steps(length), watch.timing, overrun))
     return finished
+
+
+@contextmanager
+def _memory_in_words() -> Iterator[None]:
+    """Inside it, an allocation that failed is said to be one."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error).partition("\n")[0]
+        if isinstance(error, RuntimeError) and "allocate" not in text and "out of memory" not in text:
+            raise
+        msg = f"there is no memory for this request ({text or 'MemoryError'}): ask for fewer tokens or a shorter cache"
+        raise RequestError(msg) from None
 
 
 def _finish(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.errors import ModelError
 from pytest_llmopt.core.model_files import check_quantization
-from pytest_llmopt.core.quoting import explained, shown
+from pytest_llmopt.core.quoting import explained, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ def refuse_other_kinds(source: str, arguments: Mapping[str, Any]) -> None:
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedConfig
 
-    name = shown(source)
+    name = quoted(source)
     with explained(f"config.json of {name} cannot be used", COPY):
         stated, _ = PreTrainedConfig.get_config_dict(source, **arguments)
         _refuse_unknown_type(source, stated, trusted=bool(arguments.get("trust_remote_code")))
@@ -51,7 +51,7 @@ def refuse_other_kinds(source: str, arguments: Mapping[str, Any]) -> None:
     if isinstance(room, int) and room < 1 and not hasattr(config, "mem_len"):
         msg = f"config.json of {name} says max_position_embeddings={room}, which has no room for a token; {COPY}"
         raise ModelError(msg)
-    place = f"quantization_config in config.json of {shown(source)}"
+    place = f"quantization_config in config.json of {quoted(source)}"
     refuse_unknown_method(getattr(config, "quantization_config", None), place)
 
 
@@ -98,14 +98,14 @@ def _refuse_unknown_type(source: str, stated: Mapping[str, Any], *, trusted: boo
         return
     if own_code:
         msg = (
-            f"{shown(source)} needs code of its own (auto_map in config.json, model_type={kind!r}); read it, then "
+            f"{quoted(source)} needs code of its own (auto_map in config.json, model_type={kind!r}); read it, then "
             "allow it with --llmopt-trust-remote-code"
         )
         raise ModelError(msg)
     near = difflib.get_close_matches(str(kind), list(known), n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     msg = (
-        f"config.json of {shown(source)} says model_type={kind!r}, which Transformers {transformers.__version__} does "
+        f"config.json of {quoted(source)} says model_type={kind!r}, which Transformers {transformers.__version__} does "
         f"not know; {hint}correct it, or install a version that knows it"
     )
     raise ModelError(msg)
@@ -127,7 +127,7 @@ def refuse_bidirectional(source: str, model: Any) -> None:
     if moved is None or moved > limit:
         why = "" if moved is None else f" (the last token moves earlier logits by {moved:.2g} of the largest)"
         msg = (
-            f"{shown(source)} is bidirectional: its {type(model).__name__} looks at later tokens{why}, so it does not "
+            f"{quoted(source)} is bidirectional: its {type(model).__name__} looks at later tokens{why}, so it does not "
             "decode and cannot be judged; name a causal model, or set is_decoder where the architecture has it"
         )
         raise ModelError(msg)

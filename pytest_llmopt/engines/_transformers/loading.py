@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmopt.core.errors import LlmoptError, ModelError
 from pytest_llmopt.core.loading import LoadPolicy, locate
 from pytest_llmopt.core.optimization import LoadPlan
-from pytest_llmopt.core.quoting import advice, explained, said, shown
+from pytest_llmopt.core.quoting import advice, explained, quoted, said
 from pytest_llmopt.engines._transformers.changes import changed, fingerprint, is_packed_copy, key_of, mark, marked
 from pytest_llmopt.engines._transformers.complete import open_complete
 from pytest_llmopt.engines._transformers.facts import facts, tokenizer_of
@@ -78,7 +78,7 @@ def load(variant: Variant, policy: LoadPolicy) -> Loaded:
     try:
         refuse_other_kinds(plan.model, source)
         owners = _gather(variant, plan)
-        with explained(f"the tokenizer of {shown(variant.model)} cannot be loaded", TOKENIZER):
+        with explained(f"the tokenizer of {quoted(variant.model)} cannot be loaded", TOKENIZER):
             tokenizer = transformers.AutoTokenizer.from_pretrained(plan.model, **source)
             refuse_no_tokens(tokenizer, variant.model)
         with torch.random.fork_rng(), PeakMemory(device) as peak:
@@ -115,7 +115,7 @@ def load(variant: Variant, policy: LoadPolicy) -> Loaded:
 def _open_other(name: str, source: Mapping[str, Any], **options: Any) -> Any:
     """Another causal language model, opened as the one under test is."""
     refuse_other_kinds(name, source)
-    with explained(f"the model {shown(name)} cannot be loaded", CHECK):
+    with explained(f"the model {quoted(name)} cannot be loaded", CHECK):
         return open_complete(name, **options)[0]
 
 
@@ -172,7 +172,7 @@ def _explain(variant: Variant, error: Exception, policy: LoadPolicy) -> str:
     usual = CHECK if here or not isinstance(error, OSError) else DOWNLOAD
     if variant.optimizations:
         usual = f"check the options of {variant.label}, and that the plain model loads"
-    return f"cannot load {variant.label} of {shown(variant.model)[1:-1]}: {said(error)}; {advice(error, usual)}"
+    return f"cannot load {variant.label} of {quoted(variant.model)[1:-1]}: {said(error)}; {advice(error, usual)}"
 
 
 def _forget_sampling_defaults(model: Any) -> None:

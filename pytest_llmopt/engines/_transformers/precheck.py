@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.model_files import check_model
-from pytest_llmopt.core.quoting import explained, shown
+from pytest_llmopt.core.quoting import explained, quoted
 from pytest_llmopt.core.requirements import Package, require
 from pytest_llmopt.core.sources import place_of
 from pytest_llmopt.engines._transformers.devices import check_device
@@ -30,7 +30,7 @@ def precheck(variant: Variant, policy: LoadPolicy) -> None:
         RequirementMissingError: the device, a library or a draft is not there.
     """
     with explained(
-        f"{variant.label} of {shown(variant.model)} cannot be looked at", "check that its files may be read"
+        f"{variant.label} of {quoted(variant.model)} cannot be looked at", "check that its files may be read"
     ):
         _precheck(variant, policy)
 

@@ -7,13 +7,14 @@ import inspect
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmopt.core.errors import NoRoomError, RequestError
 from pytest_llmopt.core.logprobs import TopLogprobs
 from pytest_llmopt.engines._transformers.evidence import top_logprobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from pytest_llmopt.core.engine import Continuation
+    from pytest_llmopt.core.engine import Continuation, TokenIds
     from pytest_llmopt.engines._transformers.loading import Loaded
 
 BATCH_TOKENS = 4096
@@ -48,6 +49,8 @@ class Scorer:
         """The log-probabilities of each continuation's tokens, in the order given."""
         import torch
 
+        longest = getattr(self._loaded.model.config, "max_position_embeddings", None)
+        refuse_request(self._loaded.model, (item.prompt_ids + item.token_ids for item in continuations), longest)
         scored: dict[int, TopLogprobs] = {}
         # Teacher forcing is not the path that a compiled candidate is judged on; its shapes would take minutes.
         with torch.no_grad(), torch.compiler.set_stance("force_eager"):
@@ -109,7 +112,7 @@ class Scorer:
         import torch
 
         device = self._loaded.model.device
-        input_ids = torch.full((len(batch), max(map(len, batch))), self._loaded.pad_token_id)
+        input_ids = torch.full((len(batch), max(map(len, batch))), padding_of(self._loaded))
         attention_mask = torch.zeros_like(input_ids)
         rows: list[int] = []
         positions: list[int] = []
@@ -177,6 +180,42 @@ class Scorer:
         short = {name: value[:1, :1] if hasattr(value, "shape") else value for name, value in inputs.items()}
         with _replaying(body, _with_hidden(output, hidden)):
             return self._loaded.model(**short).logits
+
+
+def rows_of(model: Any) -> int:
+    """The number of tokens that can be fed to a model: the rows of its input embedding."""
+    weight = getattr(model.get_input_embeddings(), "weight", None)
+    found = getattr(model.get_input_embeddings(), "num_embeddings", None) or (None if weight is None else len(weight))
+    return vocab_size_of(model) if found is None else int(found)
+
+
+def padding_of(loaded: Loaded) -> int:
+    """A token to fill batches with. It is masked out, so that any will do where the one that is named has no row."""
+    pad, rows = loaded.pad_token_id, rows_of(loaded.model)
+    return pad if 0 <= pad < rows else min((end for end in loaded.eos_token_ids if end < rows), default=0)
+
+
+def refuse_request(model: Any, texts: Iterable[TokenIds], max_length: int | None, new_tokens: int = 0) -> None:
+    """Refuse texts that a model has no room or no embedding for, in words instead of an index error of a kernel.
+
+    Raises:
+        NoRoomError: one is too long.
+        RequestError: one holds a token that is none of the model's.
+    """
+    rows = rows_of(model)
+    for tokens in texts:
+        wanted = len(tokens) + new_tokens
+        if max_length is not None and wanted > max_length:
+            what = f"a prompt of {len(tokens)} tokens with {new_tokens} new ones" if new_tokens else "a text"
+            msg = (
+                f"{what} needs room for {wanted} tokens, but there is room for {max_length} (max_position_embeddings "
+                "of the model or its draft, or the cache's max_cache_len): shorten the request or enlarge the cache"
+            )
+            raise NoRoomError(msg)
+        if max(tokens) >= rows or min(tokens) < 0:
+            place = next(place for place, token in enumerate(tokens) if not 0 <= token < rows)
+            msg = f"the token id {tokens[place]} at position {place} is none of the model's, which end at {rows - 1}"
+            raise RequestError(msg)
 
 
 def vocab_size_of(model: Any) -> int:

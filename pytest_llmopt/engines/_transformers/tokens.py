@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_llmopt.core.errors import ModelError
-from pytest_llmopt.core.quoting import shown
+from pytest_llmopt.core.quoting import quoted
 
 
 def refuse_no_tokens(tokenizer: Any, name: str) -> None:
@@ -16,7 +16,7 @@ def refuse_no_tokens(tokenizer: Any, name: str) -> None:
     """
     ids, own = tokenizer("a text")["input_ids"], len(tokenizer.get_vocab()) - len(tokenizer.added_tokens_decoder)
     if not ids or not own:
-        msg = f"the tokenizer of {shown(name)} has no tokens for a text; copy the one that the model was trained with"
+        msg = f"the tokenizer of {quoted(name)} has no tokens for a text; copy the one that the model was trained with"
         raise ModelError(msg)
 
 
@@ -31,7 +31,7 @@ def refuse_other_tokens(tokenizer: Any, model: Any, name: str) -> None:
     last = max(tokenizer.get_vocab().items(), key=lambda item: int(item[1]), default=("", -1))
     if isinstance(rows, int) and last[1] >= rows:
         msg = (
-            f"the tokenizer of {shown(name)} goes up to token {last[1]} ({shown(last[0])}), and the embedding of the "
+            f"the tokenizer of {quoted(name)} goes up to token {last[1]} ({quoted(last[0])}), and the embedding of the "
             f"model has {rows} rows; copy the tokenizer that it was trained with, or resize_token_embeddings and save"
         )
         raise ModelError(msg)
@@ -50,7 +50,7 @@ def ends_of(model: Any, name: str) -> frozenset[int]:
     for end in ends:
         if end is not None and not (type(end) is int and 0 <= end < (rows or end + 1)):
             msg = (
-                f"the generation config of {shown(name)} says eos_token_id={stated!r}, and {end!r} is none of its "
+                f"the generation config of {quoted(name)} says eos_token_id={stated!r}, and {end!r} is none of its "
                 f"{rows} tokens; correct generation_config.json, or copy the one that came with the weights"
             )
             raise ModelError(msg)

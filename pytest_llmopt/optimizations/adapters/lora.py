@@ -11,7 +11,7 @@ from pytest_llmopt.core.inspection import Claim
 from pytest_llmopt.core.loading import locate
 from pytest_llmopt.core.model_files import check_adapter
 from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
-from pytest_llmopt.core.quoting import explained, shown
+from pytest_llmopt.core.quoting import explained, quoted
 from pytest_llmopt.core.requirements import Package, Requirement
 from pytest_llmopt.core.sources import place_of
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
@@ -100,7 +100,7 @@ class Lora(Optimization):
         given = {} if Path(adapter).is_dir() else {"local_files_only": not plan.policy.download}
         safe = {} if plan.policy.unsafe_weights else {"use_safetensors": True}
         # PEFT puts its layers into the model that it is given; the wrapper around it is not needed.
-        with explained(f"the adapter {shown(self.adapter)} cannot be put on {shown(plan.model)}", COMPARE):
+        with explained(f"the adapter {quoted(self.adapter)} cannot be put on {quoted(plan.model)}", COMPARE):
             adapted = PeftModel.from_pretrained(model, adapter, **given, **safe)
             # Once more for what it found, which the line above keeps to itself.
             found = adapted.load_adapter(adapter, "default", **given, **safe)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.inspection import Use
     from pytest_llmopt.core.logprobs import TopLogprobs
 
+MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+"""Of `torch.compile`."""
 FEWEST_CHANCES = 16
 TOO_LITTLE = "too little was drafted to tell: the texts end at once. Give longer prompts, or such whose texts go on"
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pytest_llmopt.core.errors import CombinationError, OptionError, RequirementMissingError
+from pytest_llmopt.core.errors import CombinationError, RequirementMissingError
 from pytest_llmopt.core.loading import locate
 from pytest_llmopt.core.model_files import check_model
 from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
-from pytest_llmopt.core.quoting import explained, shown
+from pytest_llmopt.core.quoting import explained, quoted
 from pytest_llmopt.core.sources import place_of
+from pytest_llmopt.core.values import Count, Range
 from pytest_llmopt.optimizations.decoding._claims import (
     accepted_claim,
     drafted_claim,
@@ -38,18 +39,9 @@ class Assisted(Optimization):
     draft: str | None = None
     """Folder or hub id of the draft (`{model}` in it is the model under test); None takes `--llmopt-draft`, or the zoo
     model's own draft."""
-    num_draft_tokens: int = 5
-    confidence_threshold: float = 0.0
+    num_draft_tokens: Count = 5
+    confidence_threshold: Annotated[float, Range(0, below=1)] = 0.0
     """Stop drafting when the draft's own probability falls below it; 0 always drafts the full number."""
-
-    def __post_init__(self) -> None:
-        """Refuse a block without drafts and a threshold that is no probability."""
-        if self.num_draft_tokens < 1:
-            msg = f"num_draft_tokens={self.num_draft_tokens} drafts nothing; at least 1"
-            raise OptionError(msg)
-        if not 0 <= self.confidence_threshold < 1:
-            msg = f"confidence_threshold={self.confidence_threshold} is not a probability below 1"
-            raise OptionError(msg)
 
     @property
     def conflicts(self) -> Mapping[str, str]:
@@ -68,7 +60,7 @@ class Assisted(Optimization):
 
         Raises:
             RequirementMissingError: no draft is named and the model has none of its own.
-            CombinationError: the draft has another vocabulary.
+            CombinationError: the draft has another vocabulary, or a head of another size.
         """
         draft = locate(self._name_of_draft(plan.model, plan.policy))
         _check_vocabulary(plan, draft)
@@ -101,19 +93,36 @@ class Assisted(Optimization):
 
     def _load(self, plan: LoadPlan, draft: str, target: Any) -> Any:
         model = plan.open(draft, dtype=target.dtype)
+        _check_head(plan, draft, model, target)
+        room = getattr(model.config, "max_position_embeddings", None)
+        if room is not None:
+            # A draft that is asked beyond its positions proposes noise, or reads behind the end of a table.
+            plan.max_length = room if plan.max_length is None else min(plan.max_length, room)
         model.generation_config.num_assistant_tokens = self.num_draft_tokens
         model.generation_config.num_assistant_tokens_schedule = "constant"
         model.generation_config.assistant_confidence_threshold = self.confidence_threshold
         return model
 
 
+def _check_head(plan: LoadPlan, draft: str, model: Any, target: Any) -> None:
+    """Refuse another number of logits: what is verified are ids and probabilities, one by one."""
+    own, wanted = (int(each.config.get_text_config(decoder=True).vocab_size) for each in (model, target))
+    if own != wanted:
+        msg = (
+            f"the draft {draft} gives {own} logits and the model {plan.model} {wanted}: their tokenizers agree, so one "
+            "of the heads is padded. Transformers verifies drafts of equal heads only: resize one with "
+            "resize_token_embeddings, or take another draft"
+        )
+        raise CombinationError(msg)
+
+
 def _check_vocabulary(plan: LoadPlan, draft: str) -> None:
     from transformers import AutoTokenizer
 
     source = {"local_files_only": not plan.policy.download, "trust_remote_code": plan.policy.trust_remote_code}
-    with explained(f"the tokenizer of the model {shown(plan.model)} cannot be loaded", "copy the one of its training"):
+    with explained(f"the tokenizer of the model {quoted(plan.model)} cannot be loaded", "copy the one of its training"):
         target_vocabulary = AutoTokenizer.from_pretrained(plan.model, **source).get_vocab()
-    with explained(f"the tokenizer of the draft {shown(draft)} cannot be loaded", "copy the one of the target"):
+    with explained(f"the tokenizer of the draft {quoted(draft)} cannot be loaded", "copy the one of the target"):
         draft_vocabulary = AutoTokenizer.from_pretrained(draft, **source).get_vocab()
     if target_vocabulary != draft_vocabulary:
         differ = len(target_vocabulary.items() ^ draft_vocabulary.items())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise, one_of
 from pytest_llmopt.core.requirements import Cuda, Package, Requirement
-from pytest_llmopt.optimizations.decoding._claims import compiled_claims
+from pytest_llmopt.optimizations.decoding._claims import MODES, compiled_claims
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Compiled"]
 
-MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 NEEDS: dict[str, tuple[Requirement, ...]] = {
     "cudagraphs": (Cuda(),),
     "tvm": (Package("apache-tvm", module="tvm"),),

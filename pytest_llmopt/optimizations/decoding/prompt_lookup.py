@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
+from pytest_llmopt.core.values import Count
 from pytest_llmopt.optimizations.decoding._claims import drafted_claim
 
 if TYPE_CHECKING:
@@ -23,16 +23,9 @@ class PromptLookup(Optimization):
 
     promise: ClassVar[Promise] = Promise.LOSSLESS
 
-    num_draft_tokens: int = 3
-    max_ngram: int = 2
+    num_draft_tokens: Count = 3
+    max_ngram: Count = 2
     """The longest n-gram that is looked up."""
-
-    def __post_init__(self) -> None:
-        """Refuse a block without drafts and an n-gram without tokens."""
-        for name in ("num_draft_tokens", "max_ngram"):
-            if getattr(self, name) < 1:
-                msg = f"{name}={getattr(self, name)} must be at least 1"
-                raise OptionError(msg)
 
     @property
     def conflicts(self) -> Mapping[str, str]:

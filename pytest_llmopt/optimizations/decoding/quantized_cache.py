@@ -11,6 +11,7 @@ from pytest_llmopt.core.errors import OptionError, RequirementMissingError
 from pytest_llmopt.core.inspection import Claim
 from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, Optimization, Promise, one_of
 from pytest_llmopt.core.requirements import Compiler, Package, Requirement
+from pytest_llmopt.core.values import Count
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 from pytest_llmopt.optimizations.decoding._cache_readings import worst_gain
 
@@ -59,9 +60,9 @@ class QuantizedCache(Optimization):
     backend: str = "quanto"
     nbits: int | None = None
     """Of a key or value: 4 by default, 8 with fp8."""
-    group_size: int | None = None
+    group_size: Count | None = None
     """Values that share a scale, 64 by default; must divide KV heads times head size."""
-    residual_length: int | None = None
+    residual_length: Count | None = None
     """Tokens decoded since the last rounding that stay as they are, 128 by default."""
     axis_key: int | None = None
     axis_value: int | None = None
@@ -76,9 +77,6 @@ class QuantizedCache(Optimization):
             value = getattr(self, name)
             if value is not None and self.backend == "fp8":
                 msg = f"{name}={value!r} is not possible: fp8 has one scale for each tensor and no window"
-                raise OptionError(msg)
-            if value is not None and (type(value) is not int or value < 1):
-                msg = f"{name}={value!r} is not possible; give a whole number from 1"
                 raise OptionError(msg)
 
     @property

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_llmopt.core.errors import OptionError, RequirementMissingError
 from pytest_llmopt.core.inspection import Claim
-from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
+from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise, one_of
+from pytest_llmopt.core.values import Count
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
-from pytest_llmopt.optimizations.decoding._claims import compiled_claims
+from pytest_llmopt.optimizations.decoding._claims import MODES, compiled_claims
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ class StaticCache(Optimization):
 
     compile: bool = False
     """Compile the decode step (`torch.compile`), on a CPU as well."""
-    max_cache_len: int | None = None
+    max_cache_len: Count | None = None
     """Room for prompt and output together, in tokens; None makes room for the longest request."""
     reuse: bool = False
     """Keep one cache object and reset it between calls, as a server does; needs `max_cache_len`."""
@@ -36,10 +37,8 @@ class StaticCache(Optimization):
     dynamic: bool | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a length without room, and reuse without a length."""
-        if self.max_cache_len is not None and self.max_cache_len < 1:
-            msg = f"max_cache_len={self.max_cache_len} has no room for a token"
-            raise OptionError(msg)
+        """Refuse modes that `torch.compile` does not have, and reuse without a length."""
+        one_of("mode", self.mode, MODES)
         if self.reuse and self.max_cache_len is None:
             msg = "reuse=True needs max_cache_len: a kept cache cannot grow"
             raise OptionError(msg)

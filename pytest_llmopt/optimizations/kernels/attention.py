@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pytest_llmopt.core.errors import OptionError, RequirementMissingError
 from pytest_llmopt.core.inspection import Claim
 from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
-from pytest_llmopt.core.quoting import shown
+from pytest_llmopt.core.quoting import quoted
 from pytest_llmopt.core.requirements import Cuda, Package, Requirement
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 
@@ -69,7 +69,7 @@ class Attention(Optimization):
             near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}? " if near else ""
             msg = (
-                f"attention implementation {shown(name)} does not exist; {hint}there are {', '.join(known)}; one of "
+                f"attention implementation {quoted(name)} does not exist; {hint}there are {', '.join(known)}; one of "
                 "your own is registered with AttentionInterface.register in conftest.py, one of the hub is org/name"
             )
             raise OptionError(msg)

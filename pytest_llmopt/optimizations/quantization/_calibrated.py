@@ -15,7 +15,8 @@ from pytest_llmopt.core.errors import ModelError, OptionError
 from pytest_llmopt.core.files import write_json
 from pytest_llmopt.core.model_files import object_in
 from pytest_llmopt.core.prompts import PromptSet
-from pytest_llmopt.core.quoting import explained, shown
+from pytest_llmopt.core.quoting import explained, quoted
+from pytest_llmopt.core.values import Count
 from pytest_llmopt.optimizations.quantization._prepared import digest_of_files, prepared
 from pytest_llmopt.optimizations.quantization._quantizer import Quantizer, plain_name
 from pytest_llmopt.optimizations.quantization._quiet import quietly, seeded
@@ -91,19 +92,8 @@ class Calibrated(Kept):
 
     calibration: str = field(default="", kw_only=True)
     """JSON Lines file of calibration prompts; empty takes those that ship with the package."""
-    num_prompts: int | None = field(default=None, kw_only=True)
+    num_prompts: Count | None = field(default=None, kw_only=True)
     """How many of them to use, the first ones; None takes all of a file that is given, and 32 of those that ship."""
-
-    def __post_init__(self) -> None:
-        """Refuse what is no number of prompts.
-
-        Raises:
-            OptionError: naming the option, the value and what is allowed.
-        """
-        count = self.num_prompts
-        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-            msg = f"num_prompts={count!r} is not possible; allowed: integers from 1, or None"
-            raise OptionError(msg)
 
     @property
     def calibration_prompts(self) -> PromptSet:
@@ -148,7 +138,7 @@ def model_folder(plan: LoadPlan) -> Path:
 
         patterns = (*MODEL_FILES, "*.bin") if plan.policy.unsafe_weights else MODEL_FILES
         offline = not plan.policy.download
-        with explained(f"the files of the model {shown(plan.model)} cannot be fetched", FETCH):
+        with explained(f"the files of the model {quoted(plan.model)} cannot be fetched", FETCH):
             folder = Path(snapshot_download(plan.model, allow_patterns=list(patterns), local_files_only=offline))
     if not plan.policy.unsafe_weights and not any(folder.glob("*.safetensors")):
         msg = f"{folder} has no safetensors; other weights can execute code: allow them with --llmopt-unsafe-weights"
@@ -158,6 +148,6 @@ def model_folder(plan: LoadPlan) -> Path:
 
 def _quantized_by(model: Path) -> str | None:
     """The method of a model's folder that is quantized already, as our files are named."""
-    stated = object_in(model / "config.json", f"model {shown(str(model))}").get("quantization_config")
+    stated = object_in(model / "config.json", f"model {quoted(str(model))}").get("quantization_config")
     method = stated.get("quant_method") if isinstance(stated, dict) else None
     return None if method is None else plain_name(str(method))

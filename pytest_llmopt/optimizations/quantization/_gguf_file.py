@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pytest_llmopt.core.errors import ModelError, OptionError
-from pytest_llmopt.core.quoting import explained, shown
+from pytest_llmopt.core.quoting import explained, quoted
 from pytest_llmopt.optimizations.quantization._unpacked import body_of
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def refuse_other_files(file: Path) -> None:
     if start[:4] != b"GGUF" or len(start) < 8 or version not in VERSIONS:  # noqa: PLR2004 - bytes
         found = f"of version {version}" if start[:4] == b"GGUF" else "another kind of file"
         msg = (
-            f"{shown(str(file))} is no GGUF file that can be read ({'empty' if not start else found}); download or "
+            f"{quoted(str(file))} is no GGUF file that can be read ({'empty' if not start else found}); download or "
             "convert it again"
         )
         raise ModelError(msg)
@@ -112,7 +112,7 @@ def type_of(file: Path) -> str:
         if tensor.name.startswith("blk.") and len(tensor.shape) > 1:
             sizes[tensor.tensor_type.name] += int(tensor.n_elements)
     if not sizes:
-        msg = f"{shown(str(file))} has no layers of a language model; convert it again"
+        msg = f"{quoted(str(file))} has no layers of a language model; convert it again"
         raise ModelError(msg)
     return sizes.most_common(1)[0][0]
 
@@ -192,7 +192,7 @@ def _tensors(file: Path) -> Any:
 def _metadata(file: Path, key: str) -> Any:
     field = _reader(file).get_field(key)
     if field is None:
-        msg = f"{shown(str(file))} does not say its {key}; convert it again"
+        msg = f"{quoted(str(file))} does not say its {key}; convert it again"
         raise ModelError(msg)
     return field.contents()
 
@@ -200,7 +200,7 @@ def _metadata(file: Path, key: str) -> Any:
 def _reader(file: Path) -> Any:
     import gguf
 
-    with explained(f"{shown(str(file))} cannot be read as a GGUF file", "download or convert it again"):
+    with explained(f"{quoted(str(file))} cannot be read as a GGUF file", "download or convert it again"):
         return gguf.GGUFReader(str(file))
 
 

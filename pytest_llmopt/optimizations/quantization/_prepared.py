@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import errno
 import functools
 import hashlib
 import json
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
 MANIFEST = "llmopt-manifest.json"
 """Written last: names what the folder was made from, and every file with the SHA-256 of its content."""
+DISK = frozenset(
+    {errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS}
+)
+"""Numbers of errors that are about the place and not about what is written there."""
 PATIENCE = 3600
 """Seconds to wait for another process that makes the same folder."""
 
@@ -37,14 +43,59 @@ def prepared(cache: Path, label: str, key: Mapping[str, object], make: Callable[
         key: everything that decides the content: JSON values.
         make: fills an empty folder that it is given.
 
+    Where the cache cannot be written to, or has no room, it is made in a temporary folder that lasts as long as this
+    process, with a `StaleCacheWarning`.
+
     Raises:
-        ModelError: another process does not finish.
+        ModelError: another process does not finish, or there is room for it nowhere.
     """
+    text = json.dumps(key, sort_keys=True, default=str)
+    name = f"{label}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        return _kept(cache, name, text, make)
+    except Exception as error:
+        if cache.is_dir() and not _about_the_disk(error):
+            raise
+        warnings.warn(
+            f"{cache / name} cannot be kept ({error}), so every process makes it again: give a folder that can be "
+            "written to by --llmopt-cache",
+            StaleCacheWarning,
+            stacklevel=2,
+        )
+    try:
+        return _kept(_temporary(), name, text, make)
+    except Exception as error:
+        if not _about_the_disk(error):
+            raise
+        msg = f"there is no room for {name}, neither in {cache} nor in {tempfile.gettempdir()}: {error}"
+        raise ModelError(msg) from error
+
+
+def _about_the_disk(error: BaseException | None) -> bool:
+    """Whether it was raised since a folder cannot be written to or is full, also where a library reports it onward."""
+    while error is not None:
+        words = str(error)
+        if isinstance(error, OSError) and error.errno in DISK:
+            return True
+        if any(f"(os error {code})" in words or f"[Errno {code}]" in words for code in DISK):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@functools.cache
+def _temporary() -> Path:
+    """A folder that is removed when this process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="llmopt-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _kept(cache: Path, name: str, text: str, make: Callable[[Path], None]) -> Path:
     from filelock import FileLock, Timeout
 
-    text = json.dumps(key, sort_keys=True, default=str)
-    folder = cache / f"{label}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    cache.mkdir(parents=True, exist_ok=True)
+    folder = cache / name
     try:
         with FileLock(f"{folder}.lock", timeout=PATIENCE):
             if folder.is_dir() and (wrong := _wrong(folder, json.loads(text))):

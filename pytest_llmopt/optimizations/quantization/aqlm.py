@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.optimization import AccuracyLimits
+from pytest_llmopt.core.values import Count
 from pytest_llmopt.optimizations.quantization._integrated import PreQuantized, needs
 
 if TYPE_CHECKING:
@@ -18,12 +19,12 @@ __all__ = ["Aqlm"]
 class Aqlm(PreQuantized):
     """Linear layers of about 2 bits; checkpoints only."""
 
-    in_group_size: int = 8
+    in_group_size: Count = 8
     """Input columns that a code stands for."""
-    out_group_size: int = 1
+    out_group_size: Count = 1
     """Output rows that a code stands for."""
-    num_codebooks: int = 1
-    nbits_per_codebook: int = 16
+    num_codebooks: Count = 1
+    nbits_per_codebook: Count = 16
 
     @property
     def requirements(self) -> tuple[Requirement, ...]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Package, Requirement
+from pytest_llmopt.core.values import LARGEST, CountOrNone, Range
 from pytest_llmopt.core.weight_format import WeightFormat
 from pytest_llmopt.optimizations.quantization._calibrated import Calibrated
 from pytest_llmopt.optimizations.quantization._claims import weight_claims
@@ -40,27 +41,21 @@ class AutoRound(Calibrated):
     """Input columns that share a scale; -1 for one scale to each output row."""
     symmetric: bool = True
     """No zero points."""
-    iters: int = 200
+    iters: CountOrNone = 200
     """Steps of gradient descent for each block; 0 rounds to the nearest."""
     format: str = "auto_round"
     """How it is written; the others are loaded as GPTQ and AWQ checkpoints are."""
     backend: str = "auto"
     """AutoRound's kernel for its own format, such as `torch`."""
-    seqlen: int = 128
+    seqlen: Annotated[int, Range(16, LARGEST)] = 128
     """Tokens of each calibration sample: the prompts are cut from one long text."""
 
     def __post_init__(self) -> None:
         """Refuse values that the method does not have."""
-        super().__post_init__()
         one_of("bits", self.bits, (2, 3, 4, 5, 6, 7, 8))
         one_of("group_size", self.group_size, (-1, 16, 32, 64, 128, 256))
         one_of("symmetric", self.symmetric, (False, True))
         one_of("format", self.format, tuple(FORMATS))
-        for name, least in (("iters", 0), ("seqlen", 16)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                msg = f"{name}={value!r} is not possible; allowed: integers from {least}"
-                raise OptionError(msg)
         if self.format == "auto_awq" and self.bits != 4:  # noqa: PLR2004 - bits
             msg = f"bits={self.bits} is not possible with format='auto_awq'; allowed: 4"
             raise OptionError(msg)

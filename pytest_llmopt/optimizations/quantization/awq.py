@@ -63,7 +63,6 @@ class Awq(Calibrated):
 
     def __post_init__(self) -> None:
         """Refuse values that the method does not have, or has no more."""
-        super().__post_init__()
         one_of("bits", self.bits, (4,))
         one_of("group_size", self.group_size, (-1, 16, 32, 64, 128))
         one_of("zero_point", self.zero_point, (False, True))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, one_of
 from pytest_llmopt.core.requirements import Package, Requirement
+from pytest_llmopt.core.values import NonNegative
 from pytest_llmopt.core.weight_format import WeightFormat
 from pytest_llmopt.optimizations.quantization._quantizer import Quantizer
 
@@ -41,7 +42,7 @@ class BitsAndBytes(Quantizer):
     """Quantize the 4-bit scales again."""
     compute_dtype: str | None = None
     """The dtype of the 4-bit matrix products; None takes the model's."""
-    threshold: float = 6.0
+    threshold: NonNegative = 6.0
     """Activations beyond it stay in 16 bits at 8 bits (LLM.int8(), section 3.2); 0 rounds them all."""
 
     def __post_init__(self) -> None:
@@ -49,9 +50,6 @@ class BitsAndBytes(Quantizer):
         one_of("bits", self.bits, (4, 8))
         one_of("quant_type", self.quant_type, ("nf4", "fp4"))
         one_of("compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
-        if isinstance(self.threshold, bool) or not isinstance(self.threshold, (int, float)) or self.threshold < 0:
-            msg = f"threshold={self.threshold!r} is no size of activations; give a number from 0"
-            raise OptionError(msg)
         for name, bits in ONLY_AT.items():
             if bits != self.bits and getattr(self, name) != type(self).__dataclass_fields__[name].default:
                 msg = f"{name}={getattr(self, name)!r} has no effect at bits={self.bits}; it belongs to bits={bits}"

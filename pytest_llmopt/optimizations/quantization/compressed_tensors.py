@@ -59,7 +59,6 @@ class CompressedTensors(Calibrated):
                 msg = f"group_size={self.group_size!r} is not possible with scheme={self.scheme!r}; it has no groups"
                 raise OptionError(msg)
             one_of("group_size", self.group_size, (16, 32, 64, 128, 256))
-        super().__post_init__()
         for name in ("calibration", "num_prompts"):
             if getattr(self, name) and self.scheme != "FP8":
                 msg = f"{name}={getattr(self, name)!r} has no effect with scheme={self.scheme!r}; only FP8 calibrates"

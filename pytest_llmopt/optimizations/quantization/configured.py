@@ -13,7 +13,7 @@ from pytest_llmopt.core.errors import ModelError, OptionError
 from pytest_llmopt.core.loading import LoadPolicy, locate
 from pytest_llmopt.core.model_files import check_model, check_quantization, config_of
 from pytest_llmopt.core.optimization import AccuracyLimits
-from pytest_llmopt.core.quoting import explained, said, shown
+from pytest_llmopt.core.quoting import explained, quoted, said
 from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.sources import place_of
 from pytest_llmopt.optimizations.quantization._quantizer import Quantizer, plain_name
@@ -215,7 +215,7 @@ class Configured(Quantizer):
         try:
             return kind.described_by(self._content, **given)
         except (OptionError, TypeError, ValueError) as error:
-            stated = f"of the checkpoint {shown(self.checkpoint)}" if self.checkpoint else "that is given"
+            stated = f"of the checkpoint {quoted(self.checkpoint)}" if self.checkpoint else "that is given"
             msg = f"the quantization_config {stated} cannot be used: {said(error)}; correct it, or export it again"
             raise OptionError(msg) from error
 
@@ -238,14 +238,14 @@ def read_config(checkpoint: str, *, download: bool = False) -> dict[str, Any]:
     if folder is None:
         from huggingface_hub import hf_hub_download
 
-        with explained(f"config.json of the checkpoint {shown(checkpoint)} cannot be fetched", "compare its hub id"):
+        with explained(f"config.json of the checkpoint {quoted(checkpoint)} cannot be fetched", "compare its hub id"):
             folder = Path(hf_hub_download(checkpoint, "config.json")).parent
-    found = config_of(folder, f"checkpoint {shown(checkpoint)}").get("quantization_config")
+    found = config_of(folder, f"checkpoint {quoted(checkpoint)}").get("quantization_config")
     if found is None:
         msg = (
-            f"the checkpoint {shown(checkpoint)} is not quantized: its config.json has no quantization_config; name "
+            f"the checkpoint {quoted(checkpoint)} is not quantized: its config.json has no quantization_config; name "
             "one that is, or a method to quantize the model with"
         )
         raise ModelError(msg)
-    check_quantization(found, f"quantization_config in config.json of the checkpoint {shown(checkpoint)}")
+    check_quantization(found, f"quantization_config in config.json of the checkpoint {quoted(checkpoint)}")
     return dict(found)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.requirements import Cuda, Requirement
+from pytest_llmopt.core.values import Positive
 from pytest_llmopt.optimizations.quantization._integrated import Integrated, needs
 
 __all__ = ["FbgemmFp8"]
@@ -19,18 +19,8 @@ class FbgemmFp8(Integrated):
 
     config_class: ClassVar[str] = "FbgemmFp8Config"
 
-    activation_scale_ub: float = 1200.0
+    activation_scale_ub: Positive = 1200.0
     """Activations beyond it do not raise the scale."""
-
-    def __post_init__(self) -> None:
-        """Refuse a bound that is none.
-
-        Raises:
-            OptionError: it is not positive.
-        """
-        if not self.activation_scale_ub > 0:
-            msg = f"activation_scale_ub={self.activation_scale_ub!r} is not possible; allowed: more than 0"
-            raise OptionError(msg)
 
     @property
     def requirements(self) -> tuple[Requirement, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Cuda, Requirement
+from pytest_llmopt.core.values import Count
 from pytest_llmopt.optimizations.quantization._integrated import HUB_KERNELS, Integrated, needs
 from pytest_llmopt.optimizations.quantization._unpacked import (
     ON_GRID,
@@ -33,8 +34,8 @@ class Fp8(Integrated):
     config_class: ClassVar[str] = "FineGrainedFP8Config"
     loading_options: ClassVar[frozenset[str]] = frozenset({"dequantize"})
 
-    block_rows: int = 128
-    block_columns: int = 128
+    block_rows: Count = 128
+    block_columns: Count = 128
     activation_scheme: str = "dynamic"
     scale_fmt: str = "float"
     """Scales of 4 bytes, or `ue8m0`: powers of two in one."""
@@ -42,17 +43,9 @@ class Fp8(Integrated):
     """Unpack a checkpoint while loading, as a CPU must."""
 
     def __post_init__(self) -> None:
-        """Refuse what Transformers refuses.
-
-        Raises:
-            OptionError: a block without rows or columns.
-        """
+        """Refuse what Transformers refuses."""
         one_of("activation_scheme", self.activation_scheme, ("dynamic", "static"))
         one_of("scale_fmt", self.scale_fmt, ("float", "ue8m0"))
-        for name in ("block_rows", "block_columns"):
-            if getattr(self, name) < 1:
-                msg = f"{name}={getattr(self, name)!r} is not possible; allowed: 1 and more"
-                raise OptionError(msg)
 
     @property
     def requirements(self) -> tuple[Requirement, ...]:

@@ -57,7 +57,6 @@ class Gptq(Calibrated):
 
     def __post_init__(self) -> None:
         """Refuse values that the method does not have."""
-        super().__post_init__()
         one_of("bits", self.bits, (2, 3, 4, 8))
         one_of("group_size", self.group_size, (-1, 16, 32, 64, 128, 256, 512, 1024))
         one_of("desc_act", self.desc_act, (False, True))

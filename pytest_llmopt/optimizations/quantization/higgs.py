@@ -8,6 +8,7 @@ from typing import ClassVar
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Cuda, Requirement
+from pytest_llmopt.core.values import Count
 from pytest_llmopt.optimizations.quantization._integrated import Integrated, needs
 
 __all__ = ["Higgs"]
@@ -23,7 +24,7 @@ class Higgs(Integrated):
     p: int = 2
     """Weights that a code stands for."""
     group_size: int = 256
-    hadamard_size: int = 512
+    hadamard_size: Count = 512
     """Channels that are rotated together."""
 
     def __post_init__(self) -> None:

@@ -48,7 +48,7 @@ class Hqq(Quantizer):
         one_of("bits", self.bits, tuple(BYTES))
         one_of("axis", self.axis, (0, 1))
         one_of("backend", self.backend, tuple(BACKENDS))
-        if type(self.group_size) is not int or (self.group_size != -1 and (self.group_size < 1 or self.group_size % 8)):
+        if self.group_size != -1 and (self.group_size < 1 or self.group_size % 8):
             msg = f"group_size={self.group_size!r} is not possible; allowed: -1 and multiples of 8"
             raise OptionError(msg)
         wanted = {"aten": (None, 0), "torchao_int4": (4, 1)}.get(self.backend, (None, None))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Cuda, Requirement
+from pytest_llmopt.core.values import Count
 from pytest_llmopt.optimizations.quantization._integrated import Integrated, needs
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Sinq(Integrated):
     config_names: ClassVar[Mapping[str, str]] = {"bits": "nbits"}
 
     bits: int = 4
-    group_size: int = 64
+    group_size: Count = 64
     tiling_mode: str = "1D"
 
     def __post_init__(self) -> None:
@@ -36,7 +37,7 @@ class Sinq(Integrated):
         """
         one_of("bits", self.bits, (2, 3, 4, 5, 6, 8))
         one_of("tiling_mode", self.tiling_mode, ("1D", "2D"))
-        if self.group_size < 1 or self.group_size % 8:
+        if self.group_size % 8:
             msg = f"group_size={self.group_size!r} is not possible; allowed: multiples of 8"
             raise OptionError(msg)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.requirements import Cuda, Requirement
+from pytest_llmopt.core.values import LARGEST, Count, Range
 from pytest_llmopt.optimizations.quantization._integrated import PreQuantized, needs
 
 if TYPE_CHECKING:
@@ -21,9 +22,9 @@ __all__ = ["Vptq"]
 class Vptq(PreQuantized):
     """Linear layers of 1 to 4 bits; checkpoints only."""
 
-    vector_len: int = 8
-    num_centroids: int = 65536
-    num_res_centroids: int = -1
+    vector_len: Count = 8
+    num_centroids: Count = 65536
+    num_res_centroids: Annotated[int, Range(-1, LARGEST)] = -1
     """Of the residual's code book; -1 for none."""
 
     @property

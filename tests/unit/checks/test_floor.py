@@ -72,6 +72,7 @@ def sides(candidate, reference, cache):
     )
 
 
+@pytest.mark.any_processor
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("model", ZOO)
 def test_on_the_zoo_every_change_proves_itself(model, dtype, prompts):
@@ -298,6 +299,16 @@ def test_a_floor_that_is_whole_is_read_back_without_a_word(engine, prompts, kept
     assert Benign(tmp_path).floor(engine, prompts) == kept[1]
 
 
+def test_a_floor_of_other_kernels_is_left_alone_and_another_is_measured(
+    engine, prompts, kept, file, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "of another processor")
+    before = file.read_bytes()
+    Benign(tmp_path).floor(engine, prompts)
+    assert len(list(file.parent.glob("*.json"))) == 2
+    assert file.read_bytes() == before
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_floor_that_is_not_whole_is_measured_again_and_the_file_is_named(
     engine, prompts, kept, file, tmp_path, damage
@@ -385,6 +396,7 @@ def test_every_change_is_undone_to_the_bit_also_after_an_exception(change):
         assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
 
 
+@pytest.mark.any_processor
 def test_an_architecture_that_casts_its_activations_has_no_float32(prompts):
     with opened(Variant("tiny-llama", dtype="bfloat16", device="cpu")) as own:
         layer = own._loaded.model.model.layers[0].mlp

@@ -61,7 +61,7 @@ def test_positional_arguments_fill_the_options_in_order(args, options, built):
         (Bare, (1,), {}, r"p takes at most 0 options \(none\), got 1"),
         (Packed, (3,), {}, r"p: bits=3 is not possible; allowed: 4, 8"),
         (Packed, (), {"group_size": 0}, r"p: group_size=0 groups nothing"),
-        (Packed, (), {"group_size": "x"}, r"p: '<' not supported"),
+        (Packed, (), {"group_size": "x"}, r"p: group_size='x' is not possible; give a whole number"),
         (Demanding, (), {}, r"p: missing 1 required positional argument: 'needed'"),
     ],
 )

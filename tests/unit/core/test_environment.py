@@ -4,9 +4,12 @@ import json
 import platform
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from pytest_llmopt import __version__
-from pytest_llmopt.core.environment import cpu_count, describe_environment, fingerprint
+from pytest_llmopt.core.environment import KERNEL_LIMITS, cpu_count, describe_environment, fingerprint
 
 
 def test_the_environment_names_versions_and_hardware():
@@ -16,6 +19,27 @@ def test_the_environment_names_versions_and_hardware():
     assert environment["packages"]["numpy"]
     assert environment["cpu"]
     assert environment["cpu_count"] == cpu_count() >= 1
+
+
+def test_other_kernels_are_another_environment(monkeypatch):
+    for name in KERNEL_LIMITS:
+        monkeypatch.delenv(name, raising=False)
+    free = describe_environment()
+    assert list(free["cpu_capability"]) == ["instruction_sets"]
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    limited = describe_environment()
+    assert limited["cpu_capability"] == free["cpu_capability"] | {"ATEN_CPU_CAPABILITY": "default"}
+    assert fingerprint(limited) != fingerprint(free)
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux says it in a file")
+def test_the_instruction_sets_tell_apart_processors_of_one_name(monkeypatch):
+    free = describe_environment()
+    told = "model name\t: AMD EPYC\nflags\t\t: fpu vme sse4_2 avx avx2 fma\nmodel name\t: AMD EPYC\n"
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: told)
+    assert describe_environment()["cpu"] == "AMD EPYC"
+    assert describe_environment()["cpu_capability"]["instruction_sets"] == "avx avx2 fma sse4_2"
+    assert fingerprint(describe_environment()) != fingerprint(free)
 
 
 def test_the_environment_is_plain_json():

@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 from pytest_llmopt.core.errors import PromptError
@@ -15,6 +16,8 @@ class Letters:
 
     class variant:  # noqa: N801 - an attribute of the engine
         model = "letters"
+
+    vocab_size = 256
 
     @staticmethod
     def encode(text):
@@ -61,10 +64,20 @@ def test_what_is_no_list_is_refused_with_its_type(given):
         PromptSet.of(given)
 
 
-@pytest.mark.parametrize("item", [None, 3, [], ["a"], [1, "a"], [1.5], [[1]], {"text": "a"}], ids=repr)
+@pytest.mark.parametrize("item", [None, 3, [], "", {"text": "a"}, b"a"], ids=repr)
 def test_an_item_that_is_no_prompt_is_refused_with_its_place(item):
     with pytest.raises(PromptError, match=r"prompt 1 must be a text, a list of token ids or a Prompt"):
         PromptSet.of(["fine", item])
+
+
+@pytest.mark.parametrize("item", [["a"], [1, "a"], [1.5], [[1]], [True], [-1], [2**40], [None]], ids=repr)
+def test_token_ids_that_are_none_are_refused_with_their_prompt(item):
+    with pytest.raises(PromptError, match=r"prompt '001' cannot be used: its token_ids=.*give a list, each of them a"):
+        PromptSet.of(["fine", item])
+
+
+def test_token_ids_of_numpy_are_token_ids():
+    assert PromptSet.of([[np.int64(1), np.int32(2)], np.array([3, 4])])[1].token_ids == (3, 4)
 
 
 @pytest.mark.parametrize("given", [[], ()])
@@ -120,7 +133,7 @@ def test_only_a_newline_ends_a_line(write):
         ("{}", "must be an object"),
         ('{"id": "a"}', "must be an object"),
         ('{"text": "a", "token_ids": [1]}', "must be an object"),
-        ('{"text": "a", "txt": 1, "b": 2}', "has unknown keys b, txt; known: id, kind, text, token_ids"),
+        ('{"text": "a", "txt": 1, "b": 2}', "has unknown keys 'b', 'txt'; known: id, kind, text, token_ids"),
     ],
 )
 def test_a_bad_line_is_named_with_file_and_line(write, line, message):
@@ -163,7 +176,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
 
 def test_a_file_that_is_not_utf_8_is_named(write):
     path = write(b'{"text": "\xff"}\n')
-    with pytest.raises(PromptError, match=re.escape(f"{path}: 'utf-8' codec can't decode")):
+    with pytest.raises(PromptError, match=re.escape(f"{path}:1 is not UTF-8")):
         PromptSet.load(path)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from pytest_llmopt.core.errors import LlmoptError, ModelError, OptionError
-from pytest_llmopt.core.quoting import NAME, WORDS, explained, said, shown
+from pytest_llmopt.core.quoting import NAME, WORDS, explained, quoted, said
 
 
 @pytest.mark.parametrize(
@@ -12,7 +12,7 @@ from pytest_llmopt.core.quoting import NAME, WORDS, explained, said, shown
         (ValueError("two\n  lines. "), "two lines"),
         (KeyError("siluu"), "there is no 'siluu'"),
         (KeyError("a whole sentence: {'factor'}"), "a whole sentence: {'factor'}"),
-        (IndexError("list index out of range"), "list index out of range (something is empty or too short)"),
+        (IndexError("list index out of range"), "something in it is empty or too short"),
         (RuntimeError("in it:\nTypeError: expected int"), "in it: expected int"),
         (RuntimeError("\x1b[31mred"), r"\x1b[31mred"),
         (NotImplementedError(), "it stopped without a word (NotImplementedError)"),
@@ -31,13 +31,13 @@ def test_long_words_are_cut():
     [("my model", "'my model'"), ("a\x1bb", r"'a\x1bb'"), ("it's", '"it\'s"'), ("a\nb", r"'a\nb'"), (5, "'5'")],
 )
 def test_a_name_is_quoted_without_what_a_terminal_acts_on(name, expected):
-    assert shown(name) == expected
+    assert quoted(name) == expected
 
 
 def test_a_long_name_keeps_both_ends():
-    quoted = shown("a" * 500 + "z" * 500)
-    assert (quoted[:3], quoted[-3:]) == ("'aa", "zz'")
-    assert len(quoted) == NAME + 3
+    text = quoted("a" * 500 + "z" * 500)
+    assert (text[:3], text[-3:]) == ("'aa", "zz'")
+    assert len(text) == NAME + 3
 
 
 def test_what_a_library_raises_becomes_a_sentence_with_the_next_step():

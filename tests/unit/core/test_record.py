@@ -92,9 +92,10 @@ def test_every_status_crosses_to_another_process(status):
 
 def test_the_report_has_schema_environment_and_records(tmp_path):
     path = tmp_path / "deep" / "er" / "report.json"
-    write_report(path, {"python": "3.11"}, [record(), record(nodeid="other")])
+    write_report(path, {"finished": True, "environment": {"python": "3.11"}}, [record(), record(nodeid="other")])
     content = json.loads(path.read_text())
-    assert content["schema"] == SCHEMA == 1
+    assert content["schema"] == SCHEMA == 2
+    assert content["finished"] is True
     assert content["environment"] == {"python": "3.11"}
     assert [item["nodeid"] for item in content["records"]] == ["test_x.py::test_x[nan]", "other"]
     assert {"point", "low", "high", "n", "limit"} <= content["records"][0]["metrics"]["kl"].keys()

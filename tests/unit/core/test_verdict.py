@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict, judge, worst
 
 NAN, INF = math.nan, math.inf
@@ -54,9 +55,10 @@ def test_an_estimate_with_nan_in_it_fails(estimate, tolerance):
     assert judge(Estimate(*estimate, 9), tolerance) is FAIL
 
 
-@pytest.mark.parametrize("tolerance", [Tolerance(at_most=NAN), Tolerance(at_least=NAN), Tolerance(NAN, NAN)])
-def test_nothing_passes_a_limit_that_is_nan(tolerance):
-    assert judge(Estimate.exact(0.0), tolerance) is not PASS
+@pytest.mark.parametrize("limits", [{"at_most": NAN}, {"at_least": NAN}, {"at_least": NAN, "at_most": NAN}])
+def test_a_limit_that_is_nan_is_refused_so_that_nothing_can_be_undecided_by_it(limits):
+    with pytest.raises(OptionError, match="=nan is no limit"):
+        Tolerance(**limits)
 
 
 NUMBERS = st.floats(allow_nan=False)

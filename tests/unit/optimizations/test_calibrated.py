@@ -11,7 +11,7 @@ import pytest
 
 from pytest_llmopt.core.errors import ModelError, OptionError
 from pytest_llmopt.core.loading import LoadPolicy, locate
-from pytest_llmopt.core.optimization import LoadPlan
+from pytest_llmopt.core.optimization import LoadPlan, build
 from pytest_llmopt.optimizations.quantization._calibrated import Calibrated, model_folder
 from pytest_llmopt.optimizations.quantization._quiet import quietly, seeded
 from pytest_llmopt.optimizations.quantization._shapes import refuse_groups
@@ -69,18 +69,18 @@ def test_a_value_that_the_method_does_not_have_is_refused_with_what_it_has(kind,
     [
         (Gptq, {"backend": "cutlass"}, ("backend='cutlass'", "'marlin'", "'torch'")),
         (Gptq, {"desc_act": "yes"}, ("desc_act='yes'", "True")),
-        (Gptq, {"num_prompts": 0}, ("num_prompts=0", "integers from 1")),
+        (Gptq, {"num_prompts": 0}, ("num_prompts=0", "a whole number from 1")),
         (Awq, {"format": "exl2"}, ("format='exl2'", "'gemv'")),
         (Awq, {"fuse_max_seq_len": 512}, ("fuse_max_seq_len=512", "Transformers 5", "omit")),
         (Awq, {"modules_to_fuse": ("attention",)}, ("modules_to_fuse", "omit")),
-        (AutoRound, {"iters": -1}, ("iters=-1", "integers from 0")),
+        (AutoRound, {"iters": -1}, ("iters=-1", "a whole number from 0")),
         (AutoRound, {"format": "auto_awq", "bits": 3}, ("bits=3", "auto_awq", "4")),
         (AutoRound, {"format": "auto_gptq", "backend": "torch"}, ("backend='torch'", "auto_gptq")),
     ],
 )
 def test_a_wrong_option_is_refused_with_both_sides(kind, options, pieces):
     with pytest.raises(OptionError) as raised:
-        kind(**options)
+        build(kind, "it", (), options)
     for piece in pieces:
         assert piece in str(raised.value)
 

@@ -1,5 +1,6 @@
 """What is expensive to make is made once, by one process, and is whole or is not taken."""
 
+import errno
 import hashlib
 import json
 import os
@@ -194,3 +195,43 @@ def test_the_digest_of_a_model_sees_names_and_contents(tmp_path):
         seen.add(digest_of_files(tmp_path))
         assert digest_of_files(tmp_path) in seen
     assert len(seen) == 3
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_without_room_in_the_cache_it_is_made_in_a_temporary_folder_with_a_warning(tmp_path, chained):
+    tries = []
+
+    def make(folder):
+        tries.append(folder)
+        if folder.is_relative_to(tmp_path):
+            full = OSError(errno.ENOSPC, "No space left on device")
+            if chained:
+                msg = "saving failed"
+                raise ModelError(msg) from full
+            raise full
+        folder.joinpath("weights").write_text("whole")
+
+    with pytest.warns(StaleCacheWarning, match="cannot be kept .*--llmopt-cache"):
+        folder = prepared(tmp_path, "model", {"chained": chained}, make)
+    assert folder.joinpath("weights").read_text() == "whole"
+    assert len(tries) == 2
+    assert not list(tmp_path.glob(".model*"))
+
+
+def test_a_cache_that_is_a_file_is_a_warning(tmp_path):
+    tmp_path.joinpath("cache").write_text("")
+    with pytest.warns(StaleCacheWarning, match="cannot be kept"):
+        folder = prepared(tmp_path / "cache" / "deep", "model", {"a": "file"}, lambda _: None)
+    assert folder.is_dir()
+
+
+def test_an_error_that_is_not_about_the_disk_is_raised_and_not_tried_again(tmp_path):
+    tries = []
+
+    def make(folder):
+        tries.append(folder)
+        raise FileNotFoundError(errno.ENOENT, "no such weights")
+
+    with pytest.raises(FileNotFoundError, match="no such weights"):
+        prepared(tmp_path, "model", {"an": "error"}, make)
+    assert len(tries) == 1

@@ -22,31 +22,51 @@ def explained(*metrics, diagnosis=(), reference=None):
 
 
 def test_the_headline_names_the_check_the_verdict_the_variant_the_engine_and_the_model():
-    assert explained(FAILED)[0] == "accurate FAIL: static_cache(compile=True) on transformers, tiny-llama"
+    assert explained(FAILED)[:2] == [
+        "accurate FAIL: metric_0 0.0231 nats/token, at most 0.02 nats/token",
+        "  static_cache(compile=True) on transformers, tiny-llama",
+    ]
+
+
+def test_the_headline_says_how_many_more_failed_and_that_nothing_could_be_judged():
+    assert explained(FAILED, UNDECIDED, PASSED)[0].endswith("at most 0.02 nats/token, and 1 more")
+    assert explained(TOLD)[0] == "accurate INCONCLUSIVE: nothing could be judged"
+
+
+def test_nothing_in_the_message_is_obeyed_by_a_terminal():
+    text = "\n".join(explained(FAILED, diagnosis=("prompt \x1b[31m\x07 says \u202e\ud800",)))
+    assert "prompt \\x1b[31m\\x07 says \\u202e\\ud800" in text
+
+
+@pytest.mark.parametrize("unit", ["share", "", "bytes", "nats"])
+def test_no_number_is_longer_than_a_line(unit):
+    assert all(len(show(10.0**exponent, unit)) < 20 for exponent in (3, 9, 12, 190, 300))
 
 
 def test_the_headline_says_when_the_sample_cannot_decide():
-    assert explained(UNDECIDED)[0].startswith("accurate INCONCLUSIVE: the sample cannot decide: static_cache")
+    assert (
+        explained(UNDECIDED)[0] == "accurate INCONCLUSIVE: metric_0 90.00%, at least 85.00%; the sample cannot decide"
+    )
 
 
 def test_the_headline_names_a_reference_that_is_not_the_plain_model():
     reference = Variant("tiny-llama", (Applied("decoding.static_cache", StaticCache()),))
-    assert explained(FAILED, reference=reference)[0].endswith("tiny-llama, against static_cache")
+    assert explained(FAILED, reference=reference)[1].endswith("tiny-llama, against static_cache")
 
 
 @pytest.mark.parametrize("change", [{"dtype": "float64"}, {"model": "tiny-qwen"}])
 def test_the_headline_says_how_a_plain_reference_differs(change):
     reference = Variant(**({"model": "tiny-llama"} | change))
-    assert next(iter(change.values())) in explained(FAILED, reference=reference)[0].partition("against")[2]
+    assert next(iter(change.values())) in explained(FAILED, reference=reference)[1].partition("against")[2]
 
 
 def test_failed_metrics_come_first_and_unjudged_ones_not_at_all():
     lines = explained(PASSED, TOLD, UNDECIDED, FAILED, PASSED)
-    assert [line.split()[0] for line in lines[1:]] == ["metric_3", "metric_2", "metric_0", "metric_4"]
+    assert [line.split()[0] for line in lines[2:]] == ["metric_3", "metric_2", "metric_0", "metric_4"]
 
 
 def test_the_diagnosis_follows_the_metrics():
-    assert explained(FAILED, diagnosis=("worst prompt 87", "  ' return' 0.81"))[2:] == [
+    assert explained(FAILED, diagnosis=("worst prompt 87", "  ' return' 0.81"))[3:] == [
         "  worst prompt 87",
         "    ' return' 0.81",
     ]

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from pytest_llmopt.core.record import Record
+from pytest_llmopt.core.record import Counts, Record
 from pytest_llmopt.core.verdict import Status
-from pytest_llmopt.reporting.terminal import render, summary
+from pytest_llmopt.reporting.terminal import incomplete, render, summary
 
 
 def record(status=Status.PASS, **changes):
@@ -95,3 +95,55 @@ def test_long_texts_are_folded_and_not_cut():
     text = rendered(record(evidence=" ".join(words)), width=80)
     assert max(map(len, text.splitlines())) <= 80
     assert all(word in text for word in words)
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "shown"),
+    [
+        (Status.PASS, "passed", "PASS"),
+        (Status.PASS, "failed", "PASS (test failed)"),
+        (Status.PASS, "xfailed", "PASS (xfail)"),
+        (Status.PASS, "rerun", "PASS (run again)"),
+        (Status.PASS, "skipped", "PASS (then skipped)"),
+        (Status.FAIL, "failed", "FAIL"),
+        (Status.FAIL, "xfailed", "FAIL (xfail)"),
+        (Status.FAIL, "passed", "FAIL (caught by the test)"),
+        (Status.FAIL, "rerun", "FAIL (run again)"),
+        (Status.ERROR, "error", "ERROR"),
+        (Status.ERROR, "passed", "ERROR (caught by the test)"),
+        (Status.INCONCLUSIVE, "passed", "INCONCLUSIVE"),
+        (Status.INCONCLUSIVE, "rerun", "INCONCLUSIVE (run again)"),
+    ],
+)
+def test_a_verdict_says_what_pytest_made_of_it(status, outcome, shown):
+    judged = record(status, outcome=outcome)
+    assert f" {shown} " in line_with("nf4", judged)
+    assert summary([judged]).startswith(f"1 records: 1 {shown} ·")
+
+
+def test_equal_rows_tell_their_tests_apart_and_others_do_not_name_them():
+    eight = [record(nodeid=f"t.py::test_it[{number}]") for number in range(8)]
+    text = rendered(*eight, record(variant="other", nodeid="t.py::test_other"))
+    for number in range(8):
+        assert f"nf4 [test_it[{number}]]" in text
+    assert "test_other" not in text
+
+
+def test_an_error_says_its_type_and_why():
+    line = line_with("ERROR  ", record(Status.ERROR, evidence="", reason="no such model\nmore", error="ModelError"))
+    assert line.rstrip().endswith("ModelError: no such model")
+
+
+def test_nothing_in_the_table_is_obeyed_by_a_terminal():
+    hostile = "\x1b[2J\x07\u202e"
+    text = rendered(
+        record(variant=hostile, model=f"/{hostile}", evidence=hostile),
+        record(Status.SKIPPED, reason=hostile),
+        environment={"cpu": hostile},
+    )
+    assert not set("\x1b\x07\u202e") & set(text)
+
+
+def test_a_run_that_is_cut_short_says_how_much_was_run():
+    assert incomplete(Counts(9, 7, 7), finished=True) == ""
+    assert "3 of 7 selected tests were run" in incomplete(Counts(9, 7, 3), finished=False)
