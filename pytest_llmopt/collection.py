@@ -100,7 +100,7 @@ def describe(session: pytest.Session) -> None:
         if found.comparison is not None:
             item.stash[COMPARISON] = found.comparison
     session.items[:] = [item for item in session.items if item not in wrong]
-    for message, items in refusals(Session.of(config), session.items).items():
+    for message, items in refusals(config, session.items).items():
         wrong.update(items)
         more = f" (and in {len(items) - 1} more tests)" if len(items) > 1 else ""
         _report(config, nodeid_of(items[0]), f"{message}{more}")
