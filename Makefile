@@ -46,11 +46,11 @@ gate-margins: $(READY) ## the same as `make gate`; fails also where a verdict co
 quantization: $(READY) ## run every quantization method that this machine can, and print the table of them (MODEL=tiny-llama)
 	$(BIN)/llmopt gate --suite quantization --workers 2 $(MODEL)
 
-test: $(READY) ## run the project's own tests, but for the slow ones
-	$(BIN)/python -m pytest tests -n 2 --dist loadgroup -m 'not slow'
+test: $(READY) ## run the project's own tests and the examples of the docs, but for the slow ones
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-slow: $(READY) ## run the project's own tests that take a minute or more each
-	$(BIN)/python -m pytest tests -n 2 --dist loadgroup -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 test-portable: $(READY) ## run the tests whose verdicts rest on computed figures, with the kernels of older processors
 	$(BASIC) $(BIN)/python -m pytest tests -n 2 --dist loadgroup -m 'any_processor and not slow'

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.errors import LlmoptError, OptionError, RequirementMissingError
     from pytest_llmopt.core.logprobs import TopLogprobs
     from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, Promise
-    from pytest_llmopt.core.prompts import Prompt, PromptSet
+    from pytest_llmopt.core.prompt import Prompt
+    from pytest_llmopt.core.prompts import PromptSet
     from pytest_llmopt.core.requirements import Cuda, Package
     from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
     from pytest_llmopt.optimizations.quantization._quantizer import Quantizer
@@ -54,7 +55,8 @@ _HOMES = {
     "core.errors": ("LlmoptError", "OptionError", "RequirementMissingError"),
     "core.logprobs": ("TopLogprobs",),
     "core.optimization": ("AccuracyLimits", "LoadPlan", "Promise"),
-    "core.prompts": ("Prompt", "PromptSet"),
+    "core.prompt": ("Prompt",),
+    "core.prompts": ("PromptSet",),
     "core.requirements": ("Cuda", "Package"),
     "core.verdict": ("Estimate", "Metric", "Status", "Tolerance", "Verdict"),
     "optimizations.quantization._quantizer": ("Quantizer",),

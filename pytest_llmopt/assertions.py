@@ -44,9 +44,11 @@ def assertion(name: str, check: Callable[..., Verdict]) -> Callable[..., Verdict
             options.setdefault("seed", context.seed)
         started, engine_before = time.perf_counter(), _seconds(watches)
         try:
-            _refuse_wrong_sides(name, candidate, reference, needs_reference=needs_reference)
+            _refuse_other_roles(name, {"candidate": candidate, "reference": reference})
             with context.guarded():
                 verdict = check(candidate, reference, *args, **options)
+                if needs_reference and reference is not None:
+                    _refuse_itself(name, candidate, reference)
                 seconds, engine_seconds = time.perf_counter() - started, _seconds(watches) - engine_before
         except Exception as error:
             context.refuse(name, error, time.perf_counter() - started, _seconds(watches) - engine_before)
@@ -68,31 +70,35 @@ def assertion(name: str, check: Callable[..., Verdict]) -> Callable[..., Verdict
     return assert_check
 
 
-def _refuse_wrong_sides(name: str, candidate: Engine, reference: Engine | None, *, needs_reference: bool) -> None:
-    """Refuse what would be recorded as the candidate's verdict and is not.
+def _refuse_other_roles(name: str, sides: Mapping[str, Engine | None]) -> None:
+    """Refuse a side in the place of the other: its verdict would be recorded as the candidate's.
 
     Raises:
-        OptionError: the sides are swapped, one stands for both, or both describe the same.
+        OptionError: naming the side and the place.
     """
-    call = f"assert_{name} takes (candidate, reference, ...)"
-    for place, side in (("candidate", candidate), ("reference", reference)):
+    for place, side in sides.items():
         role = getattr(side, "role", place)
         if role != place:
-            msg = f"the {role} stands in the place of the {place}: {call}, each fixture under its own name"
+            msg = (
+                f"the {role} stands in the place of the {place}: assert_{name} takes (candidate, reference, ...), each "
+                "fixture under its own name"
+            )
             raise OptionError(msg)
-    if reference is None:
-        if needs_reference:
-            msg = f"the reference is None: {call}; ask for the `reference` fixture"
-            raise OptionError(msg)
-        return
-    if not needs_reference:
-        return
-    same = candidate is reference or bare(candidate) is bare(reference)
-    if same or candidate.variant.digest == reference.variant.digest:
+
+
+def _refuse_itself(name: str, candidate: Engine, reference: Engine) -> None:
+    """Refuse a verdict on a comparison of something with itself.
+
+    After the check, so that whatever else is wrong with its arguments is said first.
+
+    Raises:
+        OptionError: both sides are one engine, or describe the same.
+    """
+    if bare(candidate) is bare(reference) or candidate.variant.digest == reference.variant.digest:
         msg = (
-            f"both sides are {candidate.variant.label} of {candidate.variant.model}, and nothing differs from itself. "
-            f"{call}: say what the candidate is by a marker, such as @llmopt.static_cache(), or what the reference is, "
-            "by @llmopt.against(...)"
+            f"both sides are {candidate.variant.label} of {candidate.variant.model}, and nothing differs from itself, "
+            f"so assert_{name} would always pass. Say what the candidate is by a marker, such as "
+            "@llmopt.static_cache(), or what the reference is, by @llmopt.against(...)"
         )
         raise OptionError(msg)
 

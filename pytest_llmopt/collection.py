@@ -156,13 +156,12 @@ def _describe(session: Session, item: pytest.Item, given: tuple[pytest.Mark, ...
         places = levels(item)
         marks = Marks.of(_closest(places), session.optimizations)
         _check_once(places)
-        needs = empty_parameters(item)
         model = _model(item, places)
         if model is None:
-            return Description(given, (*needs, *gpu_requirement(marks)))
+            return Description(given, gpu_requirement(marks))
         check_parameters(item, session.settings)
         comparison = compare(marks, model, session.settings, session.optimizations, session.engines)
-        return Description(given, (*needs, *comparison.requirements), comparison)
+        return Description(given, comparison.requirements, comparison)
     except LlmoptError as error:
         return Description(given, error=str(error))
 
@@ -275,11 +274,21 @@ def _pair(item: pytest.Item) -> tuple[str, str] | None:
     return None if comparison is None else (comparison.reference.digest, comparison.candidate.digest)
 
 
+def check_parameter_sets(item: pytest.Item) -> None:
+    """Skip a test without parameters as pytest does, or fail it where `--llmopt-require` says so."""
+    _require(item, empty_parameters(item))
+
+
 def check_requirements(item: pytest.Item) -> None:
     """Skip a test whose requirements are not met, or fail it where `--llmopt-require` says so."""
+    known: tuple[Requirement, ...] = item.stash.get(REQUIREMENTS, ())
+    _require(item, known)
+
+
+def _require(item: pytest.Item, needs: Iterable[Requirement]) -> None:
     missing: RequirementMissingError | None = None
     try:
-        require(*item.stash.get(REQUIREMENTS, ()))
+        require(*needs)
     except RequirementMissingError as error:
         missing = error
     if missing is None:

@@ -242,7 +242,7 @@ class Keeper:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the verdict table."""
-        if REPORT in self._config.stash and self.report.is_last:
+        if REPORT in self._config.stash and self.report.is_last and self._writes:
             from pytest_llmopt.summary import write_summary
 
             write_summary(self.report, terminalreporter)

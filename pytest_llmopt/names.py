@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ NO_MODEL = ""
 """In place of a model where none is named: an error of this test, if it is selected."""
 
 
+@functools.cache
 def own_markers() -> dict[str, str]:
     """Full names by marker name, of the optimizations in this package that have a marker of their own."""
     folder = Path(__file__).parent / "optimizations"

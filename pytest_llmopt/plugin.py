@@ -107,9 +107,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         collection.describe(session)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Check what a test needs before any fixture loads anything."""
+    """Check what a test needs before any fixture loads anything, and after pytest has looked at `skip` and `xfail`."""
     if not is_ours(item):
         return
     from pytest_llmopt import collection
@@ -170,3 +169,11 @@ class _Arranger:
 
             items[:] = collection.arrange(config, items)
         return (yield)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Say that a test has no parameters before pytest skips it for that."""
+        if is_ours(item):
+            from pytest_llmopt import collection
+
+            collection.check_parameter_sets(item)

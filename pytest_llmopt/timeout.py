@@ -45,21 +45,30 @@ class Deadline:
         """So many seconds from now."""
         return cls(limit_s, time.monotonic() + limit_s)
 
+    @property
+    def grace_s(self) -> float:
+        """Between the exception and the end of the process; what a teardown gets at least."""
+        return max(LEAST_GRACE, GRACE * self.limit_s)
+
     @contextmanager
-    def kept(self, give_up: Callable[[str], None]) -> Iterator[None]:
+    def kept(self, give_up: Callable[[str], None], *, at_least_s: float = 0.001) -> Iterator[None]:
         """Around a phase of a test: raises inside of it when time is over.
 
         Args:
             give_up: ends the process; called from another thread where the phase does not end by the exception. It gets
                 what the main thread was last seen in.
+            at_least_s: what the phase may take, also where nothing is left.
 
         Raises:
             TestTimeoutError: time is over; holds the stack.
         """
         main = threading.main_thread()
-        remaining = max(0.001, self.at - time.monotonic())
-        grace = max(LEAST_GRACE, GRACE * self.limit_s)
-        watchdog = threading.Timer(remaining + grace, lambda: give_up(self._words(sys._current_frames()[main.ident])))  # type: ignore[index] # noqa: SLF001
+        remaining = max(at_least_s, self.at - time.monotonic())
+
+        def end() -> None:
+            give_up(self._words(sys._current_frames()[main.ident or 0]))  # noqa: SLF001 - the one way to another's stack
+
+        watchdog = threading.Timer(remaining + self.grace_s, end)
         watchdog.daemon = True
         watchdog.start()
         own = threading.current_thread() is main and signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
@@ -116,10 +125,13 @@ class Clock:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, None, None]:
         """End a test whose time is over."""
-        with self._within(item):
+        with self._within(item, is_last=True):
             return (yield)
 
-    def _within(self, item: pytest.Item) -> AbstractContextManager[None]:
-        if DEADLINE not in item.stash:
+    def _within(self, item: pytest.Item, *, is_last: bool = False) -> AbstractContextManager[None]:
+        deadline = item.stash.get(DEADLINE, None)
+        if deadline is None:
             return nullcontext()
-        return item.stash[DEADLINE].kept(lambda stack: self._give_up(item, stack))
+        # What a test that ran out of time leaves behind still has to be cleared away.
+        least = deadline.grace_s if is_last else 0.001
+        return deadline.kept(lambda stack: self._give_up(item, stack), at_least_s=least)

@@ -10,7 +10,7 @@ import numpy as np
 from pytest_llmopt.checks._sampled import Rates, Sample
 from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.inspection import SampledAcceptance
-from pytest_llmopt.core.prompts import Prompt
+from pytest_llmopt.core.prompt import Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,14 +20,15 @@ from pytest_llmopt.checks._reference import choices, require_finite_reference
 from pytest_llmopt.checks._texts import running_text, stretches
 from pytest_llmopt.checks._vocabulary import require_vocabulary
 from pytest_llmopt.core.engine import Continuation, Engine, Generation, SamplingParams, Timing
-from pytest_llmopt.core.prompts import require_room
+from pytest_llmopt.core.prompt import require_room
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_llmopt.core.engine import TokenIds
     from pytest_llmopt.core.logprobs import FloatArray
-    from pytest_llmopt.core.prompts import Prompt, PromptSet
+    from pytest_llmopt.core.prompt import Prompt
+    from pytest_llmopt.core.prompts import PromptSet
 
 CONTEXTS = (8, 24, 60, 120, 250, 470)
 """Tokens before those that are forced one at a time; all rows go together. Each forced stretch crosses the end of a

@@ -12,7 +12,7 @@ from pytest_llmopt.checks._draft_blocks import DraftBlocks
 from pytest_llmopt.checks._reference import choices, require_finite_reference
 from pytest_llmopt.checks._vocabulary import require_vocabulary
 from pytest_llmopt.core.logprobs import TopLogprobs
-from pytest_llmopt.core.prompts import require_room
+from pytest_llmopt.core.prompt import require_room
 from pytest_llmopt.statistics.acceptance import Acceptance, acceptance_identity, expected_acceptance
 from pytest_llmopt.statistics.acceptance_evidence import excess_acceptance
 from pytest_llmopt.statistics.edge_evidence import EdgeEvidence, edge_evidence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pytest_llmopt.core.engine import Continuation, Engine, Generation, SamplingParams
     from pytest_llmopt.core.logprobs import BoolArray, FloatArray, IntArray
-    from pytest_llmopt.core.prompts import Prompt
+    from pytest_llmopt.core.prompt import Prompt
 
 ROUNDING_KL = 2e-4
 """Mean KL divergence at temperature 1 that 16-bit rounding alone explains, in nats per token."""

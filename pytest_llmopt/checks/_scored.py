@@ -11,7 +11,7 @@ from pytest_llmopt.checks._reference import require_finite_reference
 from pytest_llmopt.checks._vocabulary import require_vocabulary
 from pytest_llmopt.core.engine import Continuation
 from pytest_llmopt.core.logprobs import TopLogprobs
-from pytest_llmopt.core.prompts import require_room
+from pytest_llmopt.core.prompt import require_room
 from pytest_llmopt.core.verdict import Estimate
 from pytest_llmopt.statistics.agreement import top1_agreement, top1_lead
 from pytest_llmopt.statistics.divergence import kl_divergence, logprob_difference

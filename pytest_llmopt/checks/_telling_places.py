@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from pytest_llmopt.core.engine import Continuation
-from pytest_llmopt.core.prompts import Prompt
+from pytest_llmopt.core.prompt import Prompt
 from pytest_llmopt.statistics.warping import IncompleteEvidenceError, warp
 
 if TYPE_CHECKING:

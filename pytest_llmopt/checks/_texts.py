@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pytest_llmopt.core.engine import Engine, TokenIds
-    from pytest_llmopt.core.prompts import Prompt
+    from pytest_llmopt.core.prompt import Prompt
 
 FIRST_END, END_EVERY = 7, 101
 """Tokens before the first end, and between two of them: within the shortest context that is given, a multiple of no

@@ -25,7 +25,8 @@ from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
 from pytest_llmopt.checks._ways import Beside, drifts, judge_way, largest
 from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.engine import Varies, bare
-from pytest_llmopt.core.prompts import PromptSet, require_room
+from pytest_llmopt.core.prompt import require_room
+from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.values import LARGEST, Count, CountOrNone, Probability, Range
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.drift import FALSE_ALARM

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from pytest_llmopt.checks._places import Place
 from pytest_llmopt.checks._texts import context_room
@@ -24,6 +23,7 @@ from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.relation import Pair, pairs
 from pytest_llmopt.core.values import Count, Probability, Seed
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
+from pytest_llmopt.statistics.distributions import poisson_upper
 from pytest_llmopt.statistics.divergence import kl_divergence
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class _Repeated:
             for pair, whole in zip(aligned, found, strict=True)
             if whole.base.token_ids.tolist() != whole.changed.token_ids.tolist()
         )
-        return cls(changed, int(stats.poisson.isf(false_alarm, mean)) if mean > 0 else 0)
+        return cls(changed, poisson_upper(false_alarm, mean) if mean > 0 else 0)
 
     def describe(self, candidate: Engine) -> list[str]:
         """Lines for the failure message."""

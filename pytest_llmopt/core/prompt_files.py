@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.errors import PromptError
-from pytest_llmopt.core.prompts import Prompt
+from pytest_llmopt.core.prompt import Prompt
 from pytest_llmopt.core.text import shown
 
 if TYPE_CHECKING:

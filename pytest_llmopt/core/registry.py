@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,8 @@ class Registry:
 
     A file offers the one name in its `__all__`; files and folders whose name starts with an underscore are helpers.
     A name below a sub-folder is written with a dot: `quantization.bitsandbytes` is `quantization/bitsandbytes.py`.
-    The entry-point group is `pytest_llmopt.<folder>`, and an entry point's name follows the same rule.
+    The entry-point group is `pytest_llmopt.<folder>`, and an entry point's name follows the same rule. A registry looks
+    at files and entry points once: a session makes its own.
     """
 
     folder: str
@@ -33,7 +35,7 @@ class Registry:
 
     def names(self) -> tuple[str, ...]:
         """Every registered name, sorted. Imports none of them."""
-        return tuple(sorted({*self._files(), *self._entry_points(), *self.added}))
+        return tuple(sorted({*self._found, *self.added}))
 
     def load(self, name: str) -> Any:
         """The object registered under a name: one added for this session, then a file, then an entry point.
@@ -43,20 +45,26 @@ class Registry:
         """
         if name in self.added:
             return self.added[name]
-        if name in self._files():
+        if name in self._files:
             module = importlib.import_module(f"{PACKAGE}.{self.folder}.{name}")
             (offered,) = module.__all__
             return getattr(module, offered)
-        entry_points = self._entry_points()
-        if name in entry_points:
-            return entry_points[name].load()
+        if name in self._entry_points:
+            return self._entry_points[name].load()
         raise UnknownNameError(self.kind, name, self.names())
 
+    @cached_property
+    def _found(self) -> frozenset[str]:
+        return self._files | self._entry_points.keys()
+
+    @cached_property
     def _files(self) -> frozenset[str]:
         root = Path(__file__).parent.parent / self.folder
         paths = (path.relative_to(root).with_suffix("") for path in root.rglob("*.py"))
         return frozenset(".".join(path.parts) for path in paths if not any(part.startswith("_") for part in path.parts))
 
-    def _entry_points(self) -> dict[str, importlib.metadata.EntryPoint]:
+    @cached_property
+    def _entry_points(self) -> Mapping[str, importlib.metadata.EntryPoint]:
+        # Reading them opens a file of every distribution that is installed: 20 ms and more.
         group = importlib.metadata.entry_points(group=f"{PACKAGE}.{self.folder}")
         return {entry.name: entry for entry in group}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,6 +27,7 @@ from pytest_llmopt.engines._transformers import (
     varied,
     watched,
 )
+from pytest_llmopt.engines._transformers.libraries import import_libraries
 from pytest_llmopt.engines._transformers.process_state import ProcessState
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class TransformersEngine:
         """
         cls.precheck(variant, policy)
         require(*variant.requirements)
+        import_libraries()
         with scope.scoped("cuda" if _on_cuda(variant) else "cpu"):
             loaded = loading.load(variant, policy)
         arguments.refuse(loaded.plan.generate)
@@ -322,8 +323,12 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Drop the model and give its memory back."""
+        # A model refers to itself, by its hooks at least, and a full garbage collection takes half a second: what is
+        # large goes now, the rest when the collector comes by.
+        for module in self._loaded.model.modules():
+            module._parameters.clear()  # noqa: SLF001 - torch has no public name for it
+            module._buffers.clear()  # noqa: SLF001 - same
         del self._loaded, self._scorer
-        gc.collect()
         import torch
 
         if torch.cuda.is_available():

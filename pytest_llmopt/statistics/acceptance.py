@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from pytest_llmopt.core.errors import EmptySampleError
 from pytest_llmopt.core.verdict import Estimate
+from pytest_llmopt.statistics.distributions import normal_quantile
 from pytest_llmopt.statistics.divergence import require_same_positions
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def acceptance_identity(expected: FloatArray, accepted: BoolArray, confidence: f
     proposals, variance = share.size, float((share * (1 - share)).sum())
     excess = abs(float((outcome - share).sum()))
     p_value = min(1.0, 2 * math.exp(-(excess**2) / (2 * (variance + excess / 3)))) if excess else 1.0
-    half = float(stats.norm.ppf((1 + confidence) / 2)) * math.sqrt(variance) / proposals
+    half = normal_quantile((1 + confidence) / 2) * math.sqrt(variance) / proposals
     point = float(outcome.mean())
     observed = Estimate(point, max(0.0, point - half), min(1.0, point + half), proposals)
     return Acceptance(observed, float(share.mean()), p_value if math.isfinite(excess) else math.nan)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from pytest_llmopt.core.errors import EmptySampleError
+from pytest_llmopt.statistics.distributions import t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,5 +130,5 @@ class Clusters:
         observed = max(1.0, self.standard_error**2 * tokens / (share * (1 - share))) if 0 < share < 1 else 1.0
         effect = max(observed, (seen * observed + ASSUMED_CLUSTERS * assumed) / (seen + ASSUMED_CLUSTERS))
         tail = (1 + confidence) / 2
-        fewer = stats.t.ppf(tail, max(tokens - 1, 1)) / stats.t.ppf(tail, max(1.0, self.equal_clusters - 1))
-        return tokens / effect * float(fewer) ** 2
+        fewer = t_quantile(tail, max(tokens - 1, 1)) / t_quantile(tail, max(1.0, self.equal_clusters - 1))
+        return tokens / effect * fewer**2

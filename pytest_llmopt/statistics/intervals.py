@@ -6,10 +6,10 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from pytest_llmopt.core.verdict import Estimate
 from pytest_llmopt.statistics.clusters import Clusters
+from pytest_llmopt.statistics.distributions import beta_quantile, t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ def cluster_mean(values: Sequence[FloatArray], confidence: float = 0.95) -> Esti
         return Estimate.exact(sample.ratio, sample.clusters)
     if sample.clusters == 1:
         return Estimate(sample.ratio, 0.0 if sample.nonnegative else -math.inf, math.inf, 1)
-    t = float(stats.t.ppf((1 + confidence) / 2, sample.degrees_of_freedom))
+    t = t_quantile((1 + confidence) / 2, sample.degrees_of_freedom)
     unseen = sample.skewness_error if sample.nonnegative else 0.0
     low = sample.ratio - max(t, _unskew(t, sample.skewness)) * sample.standard_error
     high = sample.ratio + max(t, -_unskew(-t, sample.skewness + unseen)) * sample.standard_error
@@ -70,8 +70,8 @@ def cluster_proportion(values: Sequence[BoolArray], confidence: float = 0.95) ->
     size = sample.effective_size(confidence)
     hits, misses = sample.ratio * size, (1 - sample.ratio) * size
     tail = (1 - confidence) / 2
-    low = float(stats.beta.ppf(tail, hits, misses + 1)) if hits > 0 else 0.0
-    high = float(stats.beta.ppf(1 - tail, hits + 1, misses)) if misses > 0 else 1.0
+    low = beta_quantile(tail, hits, misses + 1) if hits > 0 else 0.0
+    high = beta_quantile(1 - tail, hits + 1, misses) if misses > 0 else 1.0
     return Estimate(sample.ratio, low, high, sample.clusters)
 
 
@@ -99,8 +99,8 @@ def cluster_quantile(values: Sequence[FloatArray], level: float, confidence: flo
     size = Clusters.of([np.asarray(prompt) <= point for prompt in values]).effective_size(confidence)
     tail = (1 - confidence) / 2
     hits, misses = level * size, (1 - level) * size
-    low = _quantile(pooled, float(stats.beta.ppf(tail, hits, misses + 1)))
-    high = _quantile(pooled, float(stats.beta.ppf(1 - tail, hits + 1, misses))) if level**size <= tail else math.inf
+    low = _quantile(pooled, beta_quantile(tail, hits, misses + 1))
+    high = _quantile(pooled, beta_quantile(1 - tail, hits + 1, misses)) if level**size <= tail else math.inf
     return Estimate(point, low, high, clusters)
 
 
@@ -137,7 +137,7 @@ def smallest_detectable_effect(
         size = sample.effective_size(confidence) + 4
         share = (sample.ratio * (size - 4) + 2) / size
         error = math.sqrt(share * (1 - share) / size)
-    return float((stats.t.ppf((1 + confidence) / 2, degrees) + stats.t.ppf(power, degrees)) * error)
+    return (t_quantile((1 + confidence) / 2, degrees) + t_quantile(power, degrees)) * error
 
 
 def _unskew(quantile: float, skewness: float) -> float:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from pytest_llmopt.core.errors import EmptySampleError
 from pytest_llmopt.core.verdict import Estimate
+from pytest_llmopt.statistics.distributions import fair_coin_p_value, normal_quantile
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.logprobs import BoolArray
@@ -52,9 +52,9 @@ def mcnemar(reference_correct: BoolArray, candidate_correct: BoolArray, confiden
         msg = "no scored items to compare"
         raise EmptySampleError(msg)
     lost, won = int((reference & ~candidate).sum()), int((~reference & candidate).sum())
-    p_value = float(stats.binomtest(lost, lost + won, 0.5).pvalue) if lost + won else 1.0
+    p_value = fair_coin_p_value(lost, lost + won)
     worse, better = (lost + 1) / (items + 2), (won + 1) / (items + 2)
-    half = float(stats.norm.ppf((1 + confidence) / 2)) * math.sqrt(
+    half = normal_quantile((1 + confidence) / 2) * math.sqrt(
         (worse + better - (better - worse) ** 2) / (items + 2),
     )
     center, point = better - worse, (won - lost) / items

@@ -6,10 +6,10 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from pytest_llmopt.core.errors import EmptySampleError
 from pytest_llmopt.core.verdict import Estimate
+from pytest_llmopt.statistics.distributions import fair_coin_quantile
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.logprobs import FloatArray
@@ -53,6 +53,6 @@ def paired_ratio(candidate_seconds: FloatArray, reference_seconds: FloatArray, c
 
 def _ranks_outside(rounds: int, confidence: float) -> int | None:
     """How many order statistics to leave out at either end, or None where even the extremes do not suffice."""
-    count = int(stats.binom.ppf((1 - confidence) / 2, rounds, 0.5))
+    count = fair_coin_quantile((1 - confidence) / 2, rounds)
     # ppf gives the smallest k with P(X <= k) >= tail; the interval from rank k to n-k+1 misses with 2 P(X <= k - 1)
     return count - 1 if count >= 1 else None

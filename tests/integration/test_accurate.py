@@ -9,7 +9,8 @@ from pytest_llmopt.checks.lossless import lossless
 from pytest_llmopt.checks.optimized import optimized
 from pytest_llmopt.core.errors import UnsoundReferenceError
 from pytest_llmopt.core.loading import LoadPolicy, fixtures_folder
-from pytest_llmopt.core.prompts import Prompt, PromptSet
+from pytest_llmopt.core.prompt import Prompt
+from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.core.verdict import Status

@@ -158,7 +158,7 @@ def missing(candidate, _reference):
         (doubled, "the candidate stands in the place of the reference"),
         (same_engine, "nothing differs from itself"),
         (same_variant, "both sides are static_cache of m"),
-        (missing, "the reference is None"),
+        (missing, "reference=None is no side"),
     ],
 )
 def test_the_wrong_sides_are_refused_and_never_recorded_as_a_verdict(sides, kept, arranged, words):

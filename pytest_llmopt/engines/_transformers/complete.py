@@ -125,6 +125,6 @@ def _watching() -> Iterator[list[LoadReport]]:
 def _named(what: str, names: set[str] | Sequence[str]) -> str:
     if not names:
         return ""
-    quoted = sorted(names)[:NAMED]
-    more = f" and {len(names) - len(quoted)} more" if len(names) > len(quoted) else ""
-    return f"{len(names)} {'is' if len(names) == 1 else 'are'} {what} ({', '.join(quoted)}{more})"
+    first = sorted(names)[:NAMED]
+    more = f" and {len(names) - len(first)} more" if len(names) > len(first) else ""
+    return f"{len(names)} {'is' if len(names) == 1 else 'are'} {what} ({', '.join(first)}{more})"

@@ -21,9 +21,10 @@ def top_logprobs(logits: torch.Tensor, token_ids: torch.Tensor, top_k: int) -> T
     """
     import torch
 
-    top = logits.topk(min(top_k, logits.shape[-1]), dim=-1)
+    whole = top_k >= logits.shape[-1] and logits.device.type == "cpu" and logits.dtype != torch.float64
+    top_values, top_ids = _sorted(logits) if whole else logits.topk(min(top_k, logits.shape[-1]), dim=-1)
     precision = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    highest = top.values[:, :1].to(precision)
+    highest = top_values[:, :1].to(precision)
     shifted = logits - highest if logits.dtype == precision else logits.to(precision).sub_(highest)
     # A token that the model has no logit for is impossible, and no reason to stop looking at the others.
     known = (token_ids >= 0) & (token_ids < logits.shape[-1])
@@ -32,7 +33,24 @@ def top_logprobs(logits: torch.Tensor, token_ids: torch.Tensor, top_k: int) -> T
     return TopLogprobs(
         token_ids=token_ids.cpu().numpy().astype(np.int64),
         token_logprobs=(token_scores - log_total)[:, 0].cpu().numpy(),
-        top_ids=top.indices.cpu().numpy().astype(np.int32),
-        top_logprobs=(top.values.to(precision) - highest - log_total).cpu().numpy(),
+        top_ids=top_ids.cpu().numpy().astype(np.int32),
+        top_logprobs=(top_values.to(precision) - highest - log_total).cpu().numpy(),
         vocab_size=int(logits.shape[-1]),
     )
+
+
+def _sorted(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """All logits of each position, the highest first, and their tokens; of equal ones the lower token first.
+
+    Each logit becomes a whole number in the same order, with its token in the low bits, and numpy sorts these: a third
+    of what torch takes for a whole vocabulary on a processor.
+    """
+    import torch
+
+    bits = logits.detach().to(torch.float32).contiguous().numpy().view(np.int32)
+    upward = np.where(bits < 0, bits ^ np.int32(2**31 - 1), bits).astype(np.int64)
+    width = int(logits.shape[-1] - 1).bit_length()
+    keys = (-upward << width) | np.arange(logits.shape[-1])
+    keys.sort(axis=-1)
+    ids = torch.from_numpy(keys & (2**width - 1))
+    return logits.gather(-1, ids), ids

@@ -18,6 +18,7 @@ from pytest_llmopt.engines._transformers.footprint import parameters_of
 from pytest_llmopt.engines._transformers.kinds import refuse_bidirectional, refuse_other_kinds, refuse_unknown_method
 from pytest_llmopt.engines._transformers.modes import refuse_training
 from pytest_llmopt.engines._transformers.peak import PeakMemory
+from pytest_llmopt.engines._transformers.scope import scoped
 from pytest_llmopt.engines._transformers.tokens import ends_of, refuse_no_tokens, refuse_other_tokens
 
 if TYPE_CHECKING:
@@ -92,8 +93,11 @@ def load(variant: Variant, policy: LoadPolicy) -> Loaded:
                 weights, dtype=dtype if dtype == "auto" else getattr(torch, dtype), **common, **plan.load
             )
             load_s = time.perf_counter() - started
+            # More threads than a small model can feed only wait for each other, and for other jobs on the machine.
+            threads = policy.threads or (1 if parameters_of(model) < SMALL else policy.share)
             if not variant.optimizations:
-                refuse_bidirectional(weights, model)
+                with scoped(model.device, threads=threads):
+                    refuse_bidirectional(weights, model)
             in_weights, steps_s = _apply(model, plan, owners)
         refuse_training(model)
         refuse_other_tokens(tokenizer, model, variant.model)
@@ -104,8 +108,6 @@ def load(variant: Variant, policy: LoadPolicy) -> Loaded:
         raise ModelError(_explain(variant, error, policy)) from error
     eos_token_ids = ends_of(model, weights)
     _forget_sampling_defaults(model)
-    # More threads than a small model can feed only wait for each other, and for other jobs on the machine.
-    threads = policy.threads or (1 if parameters_of(model) < SMALL else policy.share)
     return Loaded(
         *(model, tokenizer, plan, eos_token_ids, threads, load_s + steps_s, peak.bytes),
         *(stated, excused, in_weights),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,7 +31,6 @@ class PeakMemory:
             self.bytes = max(0, self._most() - self._before)
 
     def _start(self) -> int | None:
-        gc.collect()  # garbage that went inside would hide as much of what is taken
         if self._cuda is not None:
             cuda = _cuda()
             cuda.reset_peak_memory_stats(self._cuda)

@@ -6,7 +6,8 @@ import pytest
 from pytest_llmopt.assertions import assertion
 from pytest_llmopt.core.errors import PromptError
 from pytest_llmopt.core.loading import LoadPolicy
-from pytest_llmopt.core.prompts import Prompt, PromptSet
+from pytest_llmopt.core.prompt import Prompt
+from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.variant import Variant
 

@@ -333,6 +333,7 @@ def test_generated(candidate, reference, request):
         rules.runpytest_inprocess(*options).assert_outcomes(passed=10)
 
 
+@pytest.mark.skipif(pytest.version_tuple < (9,), reason="needs pytest 9, which looks into fixtures that are overridden")
 def test_a_fixture_may_wrap_a_side_under_its_own_name(described):
     source = """
 @pytest.fixture
@@ -346,10 +347,8 @@ def test_it(candidate): pass
 def test_used(): pass
 """
     found, _ = described(HEAD + source)
-    assert [text.partition(" against")[0] for text in found.values()] == [
-        "static_cache",
-        "prompt_lookup(num_draft_tokens=3)",
-    ]
+    wrapped = [text.partition(" against")[0] for text in found.values()]
+    assert wrapped == ["static_cache", "prompt_lookup(num_draft_tokens=3)"]
 
 
 def test_models_of_one_name_are_told_apart(rules, described):
@@ -382,3 +381,35 @@ def test_it(candidate, x): raise AssertionError
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*required by --llmopt-require all: got empty parameter set*"])
     rules.runpytest_inprocess("--llmopt-require", "parameters").assert_outcomes(errors=1)
+
+
+def test_marks_of_pytest_come_before_requirements(rules):
+    rules.makepyfile(
+        HEAD
+        + """
+EXOTIC = llmopt.optimization("mine.exotic")
+
+@EXOTIC
+@pytest.mark.skip(reason="not today")
+def test_skip(candidate): pass
+
+@EXOTIC
+@pytest.mark.skipif(True, reason="not here")
+def test_skipif(candidate): pass
+
+@EXOTIC
+@pytest.mark.xfail(reason="known", run=False)
+def test_xfail(candidate): pass
+
+@EXOTIC
+@pytest.mark.xfail(reason="known")
+def test_missing(candidate): pass
+
+@EXOTIC
+def test_required(candidate): pass
+"""
+    )
+    result = rules.runpytest_inprocess("-rsx")
+    result.assert_outcomes(skipped=4, xfailed=1)
+    result.stdout.fnmatch_lines(["*not today*", "*not here*"])
+    rules.runpytest_inprocess("--llmopt-require", "all").assert_outcomes(skipped=2, xfailed=2, errors=1)

@@ -8,7 +8,8 @@ import pytest
 
 from pytest_llmopt.core.errors import PromptError
 from pytest_llmopt.core.loading import fixtures_folder
-from pytest_llmopt.core.prompts import Prompt, PromptSet, cluster_keys
+from pytest_llmopt.core.prompt import Prompt
+from pytest_llmopt.core.prompts import PromptSet, cluster_keys
 
 
 class Letters:

@@ -1,8 +1,21 @@
-"""Real pytest runs, in a folder of their own, against the zoo."""
+"""What every pytest run in a clone shares: the tests, the examples of README.md and docs/, the suites beside them.
+
+The wheel does not hold this file, and `pytest suites` does not read it: the suites have settings of their own.
+"""
+
+import os
+
+# One thread for each worker of this machine, and no hub: before anything imports torch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+pytest_plugins = ["pytester", "margins"]
 
 import contextlib
 import importlib
 import json
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +25,7 @@ import pytest_llmopt.collection
 import pytest_llmopt.llmopt
 import pytest_llmopt.reporting.terminal  # noqa: F401
 
+ROOT = Path(__file__).parent
 SETTINGS = """
 [pytest]
 addopts = --strict-markers -p no:cacheprovider -p no:hypothesispytest -p no:anyio
@@ -24,6 +38,22 @@ PROMPTS = [
     {"id": "short", "text": "if"},
     {"id": "list", "text": "one, two, three, four,"},
 ]
+
+
+def pytest_collect_file(file_path, parent):
+    """Collect the examples of README.md and docs/."""
+    if file_path.suffix != ".md" or not {ROOT / "README.md", ROOT / "docs"} & {file_path, *file_path.parents}:
+        return None
+    from markdown_examples import PageFile
+
+    return PageFile.from_parent(parent, path=file_path)
+
+
+def pytest_collection_modifyitems(items):
+    """Let the suites warn as they may by their own settings, also where they run beside the tests."""
+    for item in items:
+        if ROOT / "suites" in item.path.parents:
+            item.add_marker(pytest.mark.filterwarnings("ignore::UserWarning"))
 
 
 @pytest.fixture(scope="session")
