@@ -23,7 +23,7 @@ from pytest_llmopt.marker_levels import Level, is_mark, levels
 from pytest_llmopt.markers import Comparison, Marks, compare, gpu_requirement, key_of
 from pytest_llmopt.names import ASK, MODEL, NO_MODEL, PREFIX, REFUSED, is_ours, model_of, nodeid_of
 from pytest_llmopt.outcomes import COMPARISON
-from pytest_llmopt.prechecks import named, refusals
+from pytest_llmopt.prechecks import refusals
 from pytest_llmopt.session import REQUIREMENTS, Session
 
 if TYPE_CHECKING:
@@ -81,11 +81,12 @@ DESCRIPTION = pytest.StashKey[Description]()
 def describe(session: pytest.Session) -> None:
     """Turn the markers of every selected test into what it compares and what it needs.
 
-    A test with wrong markers is an error of collection, as if its file could not be read: it ends the run before any
-    model is loaded, unless `--continue-on-collection-errors` leaves out only this test.
+    A test with wrong markers, or with a model, device or backend that does not exist, is an error of collection, as if
+    its file could not be read: it ends the run before any model is loaded, unless `--continue-on-collection-errors`
+    leaves out only this test.
 
     Raises:
-        pytest.UsageError: `--llmopt-require` has a name that nothing answers to, or a model or device does not exist.
+        pytest.UsageError: `--llmopt-require` has a name that nothing answers to.
     """
     config = session.config
     wrong: set[pytest.Item | pytest.Session] = set()
@@ -99,10 +100,14 @@ def describe(session: pytest.Session) -> None:
         if found.comparison is not None:
             item.stash[COMPARISON] = found.comparison
     session.items[:] = [item for item in session.items if item not in wrong]
+    for message, items in refusals(config, session.items).items():
+        wrong.update(items)
+        more = f" (and in {len(items) - 1} more tests)" if len(items) > 1 else ""
+        _report(config, nodeid_of(items[0]), f"{message}{more}")
+    session.items[:] = [item for item in session.items if item not in wrong]
     on_worker = hasattr(config, "workerinput")
     try:
         _check_required(Session.of(config), session.items)
-        _check_existence(Session.of(config), session.items)
     except pytest.UsageError as error:
         if not on_worker:
             raise
@@ -244,12 +249,6 @@ def _check_required(session: Session, items: list[pytest.Item]) -> None:
     for name in session.settings.get("require"):
         if name not in known:
             raise pytest.UsageError(str(UnknownNameError("--llmopt-require", name, known)))
-
-
-def _check_existence(session: Session, items: list[pytest.Item]) -> None:
-    wrong = refusals(session, items)
-    if wrong:
-        raise pytest.UsageError("\n".join(f"{named(tests)}: {message}" for message, tests in wrong.items()))
 
 
 def grouped(items: list[pytest.Item]) -> list[pytest.Item]:

@@ -9,21 +9,27 @@ from pytest_llmopt.core.errors import LlmoptError, ModelError, RequirementMissin
 from pytest_llmopt.core.requirements import require
 from pytest_llmopt.core.sources import NotHereError
 from pytest_llmopt.outcomes import COMPARISON
-from pytest_llmopt.session import REQUIREMENTS
+from pytest_llmopt.session import REQUIREMENTS, Session
 
 if TYPE_CHECKING:
     import pytest
 
     from pytest_llmopt.core.variant import Variant
-    from pytest_llmopt.session import Session
 
 
-def refusals(session: Session, items: list[pytest.Item]) -> dict[str, list[pytest.Item]]:
+RUNS_NOTHING = ("collectonly", "setupplan", "show_fixtures_per_test")
+"""Options of pytest under which no fixture runs, so that no model has to be there."""
+
+
+def refusals(config: pytest.Config, items: list[pytest.Item]) -> dict[str, list[pytest.Item]]:
     """What is wrong with the two sides of tests, in a sentence each, with the tests that it is wrong for.
 
     A test that will be skipped for its requirements is left to that. What only a marker names may still be made by a
     fixture, so that it is looked for again when the test runs.
     """
+    if any(config.getoption(name, default=False) for name in RUNS_NOTHING):
+        return {}
+    session = Session.of(config)
     checked: dict[str, LlmoptError | None] = {}
     tests: dict[str, list[pytest.Item]] = {}
     for item in items:
@@ -39,12 +45,6 @@ def refusals(session: Session, items: list[pytest.Item]) -> dict[str, list[pytes
                 tests.setdefault(f"{role}: {error}", []).append(item)
                 break
     return tests
-
-
-def named(items: list[pytest.Item]) -> str:
-    """The first test, and how many more there are."""
-    first = items[0].nodeid
-    return first if len(items) == 1 else f"{first} and {len(items) - 1} more tests"
 
 
 def _checked(session: Session, variant: Variant) -> LlmoptError | None:

@@ -37,7 +37,7 @@ def said(error: BaseException) -> str:
         if isinstance(error, KeyError):
             words = " ".join(key.split()) if " " in key else f"there is no {words}"
         else:
-            words = f"{words} (something is empty or too short)"
+            words = "something in it is empty or too short"
     words = words or f"it stopped without a word ({type(error).__name__})"
     return words if len(words) <= WORDS else f"{words[:WORDS].rstrip()}..."
 

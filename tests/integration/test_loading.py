@@ -47,7 +47,7 @@ def test_a_model_of_a_marker_that_does_not_exist_fails_its_tests_and_the_rest_go
     result = project.runpytest_inprocess()
     result.assert_outcomes(passed=1, errors=2)
     text = result.stdout.str()
-    assert "test_first[nothing]: candidate: the model 'nobody/nothing' is not on this machine" in text
+    assert "candidate: the model 'nobody/nothing' is not on this machine" in text
     assert "--llmopt-download" in text
     assert {record["status"] for record in records()} == {"ERROR"}
 

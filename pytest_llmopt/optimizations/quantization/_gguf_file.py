@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,6 @@ from pytest_llmopt.optimizations.quantization._unpacked import body_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from pytest_llmopt.core.optimization import LoadPlan
 
@@ -81,6 +81,14 @@ def write(plan: LoadPlan, file: Path, quant_type: str) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def is_there(file: str) -> bool:
+    """Whether a path is one of a file; a name that no file can have is none."""
+    try:
+        return Path(file).is_file()
+    except OSError:
+        return False
 
 
 def refuse_other_files(file: Path) -> None:

@@ -1,4 +1,4 @@
-"""Libraries that quantize print tables and bars of their own: kept, and shown where they fail."""
+"""Libraries that quantize print tables and bars of their own: kept, and quoted where they fail."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Gguf(Kept):
             one_of("quant_type", self.quant_type, (None, *_gguf_file.WRITTEN))
             return
         one_of("quant_type", self.quant_type, (None, *_gguf_file.BYTES))
-        if not Path(self.file).is_file():
+        if not _gguf_file.is_there(self.file):
             msg = f"file={self.file!r} is not there; give the path of a .gguf file on this machine"
             raise OptionError(msg)
 

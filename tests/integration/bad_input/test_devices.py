@@ -77,11 +77,17 @@ BACKENDS = {
     "attention of no name": ("kernels.attention", {"implementation": "flashh"}, ("'flashh'", "sdpa", "conftest.py")),
     "attention with a slip": ("kernels.attention", {"implementation": "eagre"}, ("did you mean 'eager'?",)),
     "attention in capitals": ("kernels.attention", {"implementation": "SDPA"}, ("did you mean 'sdpa'?",)),
-    "attention without a name": ("kernels.attention", {"implementation": ""}, ("''", "sdpa")),
+    "attention without a name": ("kernels.attention", {"implementation": ""}, ("implementation=''", "give a text")),
     "attention of batching": ("kernels.attention", {"implementation": "paged|eager"}, ("did you mean 'eager'?",)),
     "compiler with a slip": ("decoding.compiled", {"backend": "inductorr"}, ("did you mean 'inductor'?",)),
-    "compiler of no name": ("decoding.compiled", {"backend": ""}, ("backend=''", "inductor", "conftest.py")),
-    "compiler that is a number": ("decoding.compiled", {"backend": 5}, ("backend=5", "inductor")),
+    "compiler of no name": ("decoding.compiled", {"backend": ""}, ("backend=''", "give a text")),
+    "compiler that is a number": ("decoding.compiled", {"backend": 5}, ("backend=5", "give a text")),
+    "compiler that nobody has": (
+        "decoding.compiled",
+        {"backend": "mine"},
+        ("backend='mine'", "inductor", "conftest.py"),
+    ),
+    "mode of a decode step": ("decoding.static_cache", {"compile": True, "mode": "fast"}, ("'fast'", "'max-autotune'")),
     "mode of the compiler": ("decoding.compiled", {"mode": "fast"}, ("mode='fast'", "'max-autotune'")),
     "cache": ("decoding.quantized_cache", {"backend": "quantoo"}, ("backend='quantoo'", "'quanto', 'hqq', 'fp8'")),
 }
@@ -182,7 +188,7 @@ def test_many_tests_of_one_absent_model_are_told_in_one_line(project):
     project.makepyfile("import pytest\n@pytest.mark.parametrize('n', range(40))\ndef test_it(candidate, n): pass")
     result = project.runpytest_inprocess("--llmopt-model=tiny-lama")
     text = "\n".join(result.outlines + result.errlines)
-    assert "and 39 more tests: candidate: the model 'tiny-lama'" in text
+    assert "(and in 39 more tests)" in text
     assert text.count("did you mean") == 1
 
 

@@ -12,7 +12,7 @@ from pytest_llmopt.core.quoting import NAME, WORDS, explained, quoted, said
         (ValueError("two\n  lines. "), "two lines"),
         (KeyError("siluu"), "there is no 'siluu'"),
         (KeyError("a whole sentence: {'factor'}"), "a whole sentence: {'factor'}"),
-        (IndexError("list index out of range"), "list index out of range (something is empty or too short)"),
+        (IndexError("list index out of range"), "something in it is empty or too short"),
         (RuntimeError("in it:\nTypeError: expected int"), "in it: expected int"),
         (RuntimeError("\x1b[31mred"), r"\x1b[31mred"),
         (NotImplementedError(), "it stopped without a word (NotImplementedError)"),
