@@ -118,7 +118,7 @@ class Option:
                 raise ValueError(given)
             return number
         fits = isinstance(given, str) and given.isprintable() and (given in self.choices or not self.choices)
-        if not fits or (self.place and not given):
+        if not fits or (not given and given != self.default):
             raise ValueError(given)
         return given
 

@@ -143,10 +143,6 @@ def same_engine(candidate, reference):
     return candidate, Side("reference", reference.variant, candidate.engine)
 
 
-def same_variant(candidate, reference):
-    return candidate, Side("reference", candidate.variant, SimpleNamespace())
-
-
 def missing(candidate, _reference):
     return candidate, None
 
@@ -156,8 +152,7 @@ def missing(candidate, _reference):
     [
         (swapped, "the reference stands in the place of the candidate"),
         (doubled, "the candidate stands in the place of the reference"),
-        (same_engine, "nothing differs from itself"),
-        (same_variant, "both sides are static_cache of m"),
+        (same_engine, "both sides are static_cache of m, and nothing differs from itself"),
         (missing, "reference=None is no side"),
     ],
 )
