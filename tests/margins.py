@@ -31,7 +31,7 @@ SEQUENTIAL = {"log_wealth"}
 GROWS = "32 prompts decide it, and where they do not, up to 128 are taken"
 SUITES = {
     "test_quantized_weights[tiny-qwen-bitsandbytes_int8]": GROWS,
-    "test_quantized_weights[tiny-qwen-bitsandbytes_nf4]": "nf4 costs this model nearly what it may: 0.914 of 0.90",
+    "test_quantized_weights[tiny-qwen-bitsandbytes_nf4]": "nf4 costs this model nearly what it may; other seeds move it by 0.001",
     "test_method[tiny-qwen-awq]": GROWS,
     "test_method[tiny-qwen-compressed_tensors_w4a16]": GROWS,
 }
