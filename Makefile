@@ -54,7 +54,7 @@ test-slow: $(READY) ## run the project's own tests that take a minute or more ea
 
 test-portable: $(READY) ## run the tests whose verdicts rest on computed figures, with the kernels of older processors
 	$(BASIC) $(BIN)/python -m pytest tests -n 2 --dist loadgroup -m 'any_processor and not slow'
-	$(AVX2) $(BIN)/python -m pytest tests/integration/test_unpacked_quantizers.py -n 2 -m any_processor -k tiny-llama
+	$(AVX2) $(BIN)/python -m pytest tests/integration/test_unpacked_quantizers.py -n 2 -m any_processor -k 'tiny-llama and compressed_tensors'
 
 check: $(READY) ## lint and type-check
 	$(BIN)/ruff check .

@@ -29,9 +29,10 @@ SEQUENTIAL = {"log_wealth"}
 """Evidence that grows until it passes its limit and stops there: how far beyond says nothing of how firm it is."""
 
 GROWS = "32 prompts decide it, and where they do not, up to 128 are taken"
+COSTLY = "the method costs this model nearly what it may; other seeds move the interval by 0.003 at most"
 SUITES = {
     "test_quantized_weights[tiny-qwen-bitsandbytes_int8]": GROWS,
-    "test_quantized_weights[tiny-qwen-bitsandbytes_nf4]": "nf4 costs this model nearly what it may: 0.914 of 0.90",
+    "test_quantized_weights[tiny-qwen-bitsandbytes_nf4]": COSTLY,
     "test_method[tiny-qwen-awq]": GROWS,
     "test_method[tiny-qwen-compressed_tensors_w4a16]": GROWS,
 }

@@ -76,6 +76,12 @@ def opened(loader):
         engine.close()
 
 
+def int8_products_are_exact():
+    """Whether torch multiplies int8 matrices right here: without VNNI oneDNN adds pairs of products in 16 bits."""
+    most = torch.full((2, 128), 127, dtype=torch.int8)
+    return bool((torch._int_mm(most, most.T.contiguous()) == 127 * 127 * 128).all())
+
+
 def judged(form, candidate, reference, seed=0):
     use = Use(candidate.inspect(), reference.inspect(), (), 0, 0, np.zeros(1), candidate.dtype)
     return {claim.name: claim for claim in module_claims(Given(form), candidate, reference, use, seed=seed)}
@@ -91,6 +97,8 @@ def untrue(claims):
     + [(method, "bfloat16") for method in HONEST if HONEST[method][0] in {"bitsandbytes", "torchao"}],
 )
 def test_honest_libraries_are_as_they_say(opened, method, dtype):
+    if method == "int8da" and not int8_products_are_exact():
+        pytest.skip("torch's products of int8 matrices are saturated on this processor: no kernel for VNNI")
     candidate = opened("tiny-qwen", *HONEST[method], dtype=dtype)
     form = candidate.variant.optimizations[0].options.weight_format
     claims = judged(form, candidate, opened("tiny-qwen", dtype=dtype))
