@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -73,7 +75,13 @@ class TransformersEngine:
         """
         cls.precheck(variant, policy)
         require(*variant.requirements)
+        # Libraries keep exceptions of their import, and these the frames that it was called from, with what is in them:
+        # so not from the method below, which holds the model.
         import_libraries()
+        return cls._load(variant, policy)
+
+    @classmethod
+    def _load(cls, variant: Variant, policy: LoadPolicy) -> Self:
         with scope.scoped("cuda" if _on_cuda(variant) else "cpu"):
             loaded = loading.load(variant, policy)
         arguments.refuse(loaded.plan.generate)
@@ -323,12 +331,10 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Drop the model and give its memory back."""
-        # A model refers to itself, by its hooks at least, and a full garbage collection takes half a second: what is
-        # large goes now, the rest when the collector comes by.
-        for module in self._loaded.model.modules():
-            module._parameters.clear()  # noqa: SLF001 - torch has no public name for it
-            module._buffers.clear()  # noqa: SLF001 - same
+        model = weakref.ref(self._loaded.model)
         del self._loaded, self._scorer
+        if model() is not None:  # most models go at once; a full collection costs, so only where one refers to itself
+            gc.collect()
         import torch
 
         if torch.cuda.is_available():
