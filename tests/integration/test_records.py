@@ -430,7 +430,7 @@ def test_a_run_that_is_killed_leaves_a_valid_report_that_says_so(project, worker
         while json.loads(path.read_text())["session"]["command"] == ["an earlier run"]:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        time.sleep(draws.uniform(0, 30))
+        time.sleep(draws.uniform(0, 16))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         report = json.loads(path.read_text())
