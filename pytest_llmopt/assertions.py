@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from pytest_llmopt.runtime.side import Stopwatch
 
 
+ALONE = frozenset({"within_budget"})
+"""Checks that say something of a model that is compared with itself: a budget may be absolute."""
+
+
 def assertion(name: str, check: Callable[..., Verdict]) -> Callable[..., Verdict]:
     """An assertion with the signature of a check; `seed` defaults to the session's.
 
@@ -47,7 +51,7 @@ def assertion(name: str, check: Callable[..., Verdict]) -> Callable[..., Verdict
             _refuse_other_roles(name, {"candidate": candidate, "reference": reference})
             with context.guarded():
                 verdict = check(candidate, reference, *args, **options)
-                if needs_reference and reference is not None:
+                if needs_reference and reference is not None and verdict.status is Status.PASS and name not in ALONE:
                     _refuse_itself(name, candidate, reference)
                 seconds, engine_seconds = time.perf_counter() - started, _seconds(watches) - engine_before
         except Exception as error:
@@ -87,9 +91,9 @@ def _refuse_other_roles(name: str, sides: Mapping[str, Engine | None]) -> None:
 
 
 def _refuse_itself(name: str, candidate: Engine, reference: Engine) -> None:
-    """Refuse a verdict on a comparison of something with itself.
+    """Refuse a PASS of a comparison of something with itself.
 
-    After the check, so that whatever else is wrong with its arguments is said first.
+    After the check, so that whatever is wrong with its arguments, or with the model, is said first.
 
     Raises:
         OptionError: both sides are one engine, as a session opens one for each variant.

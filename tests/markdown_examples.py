@@ -121,6 +121,7 @@ class PageFile(pytest.File):
         for name, check in checks.items():
             item = pytest.Function.from_parent(self, name=name, callobj=_taking_fixtures(name, check))
             item.add_marker(pytest.mark.xdist_group("examples"))
+            item.add_marker(pytest.mark.near_limit("examples judge few prompts; that they run is what is tested"))
             yield item
 
 

@@ -211,6 +211,7 @@ def test_the_report_describes_its_environment(project):
     project.makepyfile("""
         from pytest_llmopt import llmopt
 
+        @llmopt.static_cache()
         def test_it(candidate, reference, prompts):
             llmopt.assert_equivalent(candidate, reference, prompts, max_new_tokens=2)
     """)

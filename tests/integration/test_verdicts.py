@@ -50,7 +50,8 @@ def test_a_failure_names_the_variant_the_evidence_the_limit_and_the_place(projec
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "*equivalent FAIL: softmax_scale(factor=1.3) on transformers, tiny-llama",
+            "*equivalent FAIL: max_regret * nats, at most 0.02 nats, and 2 more",
+            "*softmax_scale(factor=1.3) on transformers, tiny-llama",
             "*mean_kl * nats/token  95% CI [[]*[]], n=*; at most 3e-06 nats/token: FAIL",
             "*worst KL * nats:",
             "*prompt *, token * after it (position *there",

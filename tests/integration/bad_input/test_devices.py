@@ -154,7 +154,6 @@ REFUSED = {
     "two models, one of them absent": ("", ["--llmopt-model=tiny-llama,/nowhere"], ("[nowhere]", "does not exist")),
     "an id of the hub": ("", ["--llmopt-model=nobody/nothing"], ("'nobody/nothing'", "--llmopt-download")),
     "a device of no name": ("", ["--llmopt-device=tpu"], ("there is no device 'tpu'", "takes one of auto, cpu")),
-    "no device": ("", ["--llmopt-device="], ("there is no device ''", "takes one of auto, cpu")),
     "no CUDA": ("", ["--llmopt-device=cuda"], ("needs a CUDA device", "this machine: none")),
     "no seventh CUDA device": ("", ["--llmopt-device=cuda:7"], ("needs 8 CUDA devices",)),
     "an engine": ("", ["--llmopt-engine=nope"], ("unknown engine 'nope'", "transformers")),
