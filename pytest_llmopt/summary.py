@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.core.text import encodable
+from pytest_llmopt.core.text import encodable, printable
 from pytest_llmopt.reporting.terminal import incomplete, render
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
     from pytest_llmopt.report import Report
@@ -32,8 +34,14 @@ def write_summary(report: Report, terminal: pytest.TerminalReporter) -> None:
         terminal.write_line(encodable(told, encoding), red=True, bold=True)
     if not report.records:
         return
-    terminal.write_line(encodable(f"report  {report.path}", encoding))
+    terminal.write_line(encodable(f"report  {_near(report.path, terminal)}", encoding))
     if methods is not None:
         terminal.section("llmopt methods")
         terminal.write(encodable(methods.read_text(encoding="utf-8"), encoding))
-        terminal.write_line(encodable(f"\nready to paste  {methods}", encoding))
+        terminal.write_line(encodable(f"\nready to paste  {_near(methods, terminal)}", encoding))
+
+
+def _near(path: Path | None, terminal: pytest.TerminalReporter) -> str:
+    """A path as a person at this terminal types it: below the folder that pytest was started in, or absolute."""
+    below = path is not None and path.is_relative_to(terminal.startpath)
+    return printable(path.relative_to(terminal.startpath) if path is not None and below else path)

@@ -16,6 +16,8 @@ import pytest
 
 from pytest_llmopt.core.verdict import Metric, Status, Verdict
 
+TIMED = "_speedup"
+"""Ratios of clocks hang on the load of a machine and not on its rounding."""
 TENTH = 0.1
 """The nearest that an interval may come to its limit, as a share of the way from no difference to the limit."""
 CARRIED = "llmopt_margins"
@@ -61,6 +63,8 @@ def distance(name: str, metric: Metric) -> float:
     """
     estimate, tolerance = metric.estimate, metric.tolerance
     if name in SEQUENTIAL and metric.status is Status.FAIL:
+        return math.inf
+    if name.endswith(TIMED):
         return math.inf
     if tolerance is None or math.isnan(estimate.low) or math.isnan(estimate.high):
         return math.inf
