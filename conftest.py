@@ -97,6 +97,9 @@ def project(pytester, libraries, monkeypatch):
     """A folder with four prompts and a function that runs pytest in it, in this process."""
     # The runs inside are not part of the xdist session that this test may be in; pytest-benchmark would think so.
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    # Where one of these is set pytest cuts no line of its short summary: what is printed must not hang on it.
+    for name in ("CI", "BUILD_NUMBER"):
+        monkeypatch.delenv(name, raising=False)
     pytester.makeini(SETTINGS)
     pytester.path.joinpath("prompts.jsonl").write_text("\n".join(map(json.dumps, PROMPTS)))
     return pytester

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
 import sys
@@ -144,14 +145,15 @@ def _default_device() -> str | None:
     return None if context is None else str(context.device)
 
 
-def _set_inference_mode(enabled: bool) -> object:  # noqa: FBT001 - called with what was read
-    """Switch it; it stays for as long as what this returns is held."""
+def _set_inference_mode(enabled: bool) -> None:  # noqa: FBT001 - called with what was read
+    """Switch it, to the end of the process."""
     import torch
 
-    # What switched it on holds it on until it is left, and that is not ours: another one inside it.
+    # What switched it on holds it on until it is left, and that is not ours: another one inside it. Were this one
+    # collected after the other, it would bring back what it found, at a moment that nobody chooses.
     mode = torch.inference_mode(enabled)
     mode.__enter__()
-    return mode
+    atexit.register(mode.__exit__, None, None, None)
 
 
 def _switches() -> Iterator[tuple[str, Setting]]:
