@@ -62,9 +62,9 @@ def libraries():
 
     A quantizer that registers operators cannot even be imported twice.
     """
-    from pytest_llmopt.core.engine import SamplingParams
     from pytest_llmopt.core.loading import ZOO, LoadPolicy
     from pytest_llmopt.core.registry import Registry
+    from pytest_llmopt.core.sampling import SamplingParams
     from pytest_llmopt.core.variant import Applied, Variant
     from pytest_llmopt.optimizations.quantization._calibrated import Kept
     from pytest_llmopt.optimizations.quantization._integrated import PreQuantized

@@ -13,13 +13,15 @@ from pytest_llmopt._version import __version__
 if TYPE_CHECKING:
     from pytest_llmopt import llmopt
     from pytest_llmopt.checks._limits import Limits
-    from pytest_llmopt.core.engine import Continuation, Generation, SamplingParams
+    from pytest_llmopt.core.answers import Generation
     from pytest_llmopt.core.errors import LlmoptError, OptionError, RequirementMissingError
     from pytest_llmopt.core.logprobs import TopLogprobs
     from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, Promise
     from pytest_llmopt.core.prompt import Prompt
     from pytest_llmopt.core.prompts import PromptSet
     from pytest_llmopt.core.requirements import Cuda, Package
+    from pytest_llmopt.core.sampling import SamplingParams
+    from pytest_llmopt.core.tokens import Continuation
     from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
     from pytest_llmopt.optimizations.quantization._quantizer import Quantizer
 
@@ -51,13 +53,15 @@ __all__ = [
 
 _HOMES = {
     "checks._limits": ("Limits",),
-    "core.engine": ("Continuation", "Generation", "SamplingParams"),
+    "core.answers": ("Generation",),
     "core.errors": ("LlmoptError", "OptionError", "RequirementMissingError"),
     "core.logprobs": ("TopLogprobs",),
     "core.optimization": ("AccuracyLimits", "LoadPlan", "Promise"),
     "core.prompt": ("Prompt",),
     "core.prompts": ("PromptSet",),
     "core.requirements": ("Cuda", "Package"),
+    "core.sampling": ("SamplingParams",),
+    "core.tokens": ("Continuation",),
     "core.verdict": ("Estimate", "Metric", "Status", "Tolerance", "Verdict"),
     "optimizations.quantization._quantizer": ("Quantizer",),
 }

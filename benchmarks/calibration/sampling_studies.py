@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from study import Draw, Study, at_levels, beyond_levels
 
-from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.logprobs import TopLogprobs
+from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.statistics.acceptance import acceptance_identity, expected_acceptance
 from pytest_llmopt.statistics.acceptance_evidence import excess_acceptance
 from pytest_llmopt.statistics.eprocess import sampling_evidence

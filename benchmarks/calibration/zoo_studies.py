@@ -212,7 +212,7 @@ def _kept(engine: Engine) -> Iterator[Engine]:
 @cache
 def _population(model: str) -> tuple[FloatArray, ...]:
     """KL divergences of each prompt's own text under 4-bit weights: real skew, for intervals to be tried on."""
-    from pytest_llmopt.core.engine import Continuation
+    from pytest_llmopt.core.tokens import Continuation
     from pytest_llmopt.statistics.divergence import kl_divergence
 
     file = STATE / f"population-{model}.npz"

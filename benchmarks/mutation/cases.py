@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmopt.core.engine import Continuation, SamplingParams
+from pytest_llmopt.core.sampling import SamplingParams
+from pytest_llmopt.core.tokens import Continuation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pytest_llmopt.core.engine import Generation
+    from pytest_llmopt.core.answers import Generation
     from pytest_llmopt.core.logprobs import TopLogprobs
     from pytest_llmopt.core.prompts import PromptSet
     from pytest_llmopt.runtime.side import Side

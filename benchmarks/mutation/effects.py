@@ -19,8 +19,9 @@ import torch
 from first_sight import recorded
 from mutation import HERE, Entry, catalogue
 
-from pytest_llmopt.core.engine import Continuation, SamplingParams
 from pytest_llmopt.core.files import write_json
+from pytest_llmopt.core.sampling import SamplingParams
+from pytest_llmopt.core.tokens import Continuation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -212,7 +212,7 @@ def _first_line(error: Exception) -> str:
 
 def _probe(engine: Engine, prompts: PromptSet) -> str:
     """A digest of every bit of what a model thinks of a few texts."""
-    from pytest_llmopt.core.engine import Continuation
+    from pytest_llmopt.core.tokens import Continuation
 
     encoded = [prompt.encode(engine)[:48] for prompt in prompts.take(PROBES)]
     found = hashlib.sha256()

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import linear
 
 from pytest_llmopt import Promise
-from pytest_llmopt.core.inspection import Claim
+from pytest_llmopt.core.claims import Claim
 from pytest_llmopt.core.loading import fixtures_folder
 from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.prompts import PromptSet
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from pytest_llmopt.core.inspection import Use
+    from pytest_llmopt.core.claims import Use
 
 CALIBRATION_PROMPTS = 8
 LEAST_SCALE = 1e-6

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_llmopt.checks._sampled import Rates, Sample
-from pytest_llmopt.core.engine import SamplingParams
-from pytest_llmopt.core.inspection import SampledAcceptance
+from pytest_llmopt.core.claims import SampledAcceptance
 from pytest_llmopt.core.prompt import Prompt
+from pytest_llmopt.core.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmopt.core.engine import Engine, TokenIds
+    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.tokens import TokenIds
 
 SAMPLED_TOKENS = 128
 """Enough for verification that loses half of the acceptance, where 11 nats are needed: a draft that shares 80 % of its

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.checkpoint import FACTS, differences, refuse_unknown
-from pytest_llmopt.core.inspection import Claim
+from pytest_llmopt.core.claims import Claim
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 
 if TYPE_CHECKING:
-    from pytest_llmopt.core.inspection import Use
+    from pytest_llmopt.core.claims import Use
     from pytest_llmopt.core.variant import Variant
 
 

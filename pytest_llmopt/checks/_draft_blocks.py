@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_llmopt.core.engine import Generation
+    from pytest_llmopt.core.answers import Generation
     from pytest_llmopt.core.logprobs import BoolArray, IntArray
 
 PLACES = 5

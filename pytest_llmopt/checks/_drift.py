@@ -14,7 +14,7 @@ from pytest_llmopt.statistics.divergence import kl_divergence, logprob_differenc
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmopt.core.engine import Generation
+    from pytest_llmopt.core.answers import Generation
     from pytest_llmopt.core.logprobs import FloatArray, TopLogprobs
 
 GREEDY = "greedy"

@@ -18,9 +18,10 @@ from pytest_llmopt.core.loading import locate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmopt.core.engine import Continuation, Engine
+    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import TopLogprobs
     from pytest_llmopt.core.prompts import PromptSet
+    from pytest_llmopt.core.tokens import Continuation
     from pytest_llmopt.core.variant import Variant
 
 __all__ = ["PROMPTS", "SIXTEEN_BITS", "Benign", "Floor"]

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from itertools import chain, cycle, islice
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.core.engine import Continuation, SamplingParams
+from pytest_llmopt.core.sampling import SamplingParams
+from pytest_llmopt.core.tokens import Continuation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmopt.core.engine import Engine, Generation, TokenIds
+    from pytest_llmopt.core.answers import Generation
+    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import TopLogprobs
     from pytest_llmopt.core.prompts import PromptSet
+    from pytest_llmopt.core.tokens import TokenIds
 
 PROMPTS, TOKENS = 8, 40
 """One batch, and the tokens that are decoded of each text."""

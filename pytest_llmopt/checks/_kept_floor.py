@@ -13,9 +13,9 @@ import numpy as np
 
 from pytest_llmopt.checks._floor_figures import Floor
 from pytest_llmopt.checks._floor_texts import without_end
-from pytest_llmopt.core.engine import Continuation
 from pytest_llmopt.core.errors import StaleCacheWarning
 from pytest_llmopt.core.files import write_json
+from pytest_llmopt.core.tokens import Continuation
 from pytest_llmopt.statistics.noise import NoiseFloor
 
 if TYPE_CHECKING:

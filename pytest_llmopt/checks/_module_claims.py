@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from pytest_llmopt.checks._group_claims import group_claims
 from pytest_llmopt.checks._modules import measure
+from pytest_llmopt.core.claims import Claim
 from pytest_llmopt.core.engine import bare
-from pytest_llmopt.core.inspection import Claim
 from pytest_llmopt.core.probing import Probes
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 from pytest_llmopt.core.weight_format import HasWeightFormat
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pytest_llmopt.checks._modules import Measured
+    from pytest_llmopt.core.claims import Use
     from pytest_llmopt.core.engine import Engine
-    from pytest_llmopt.core.inspection import Use
     from pytest_llmopt.core.weight_format import WeightFormat
 
 SHORTFALL_DB = 1.5

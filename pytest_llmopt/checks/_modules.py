@@ -24,7 +24,7 @@ from pytest_llmopt.statistics.fake_quantizers import sqnr_db
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_llmopt.core.inspection import Use
+    from pytest_llmopt.core.claims import Use
     from pytest_llmopt.core.logprobs import FloatArray, IntArray
     from pytest_llmopt.core.probing import AffineMap, Probes, StoredMap
     from pytest_llmopt.core.weight_format import WeightFormat

@@ -19,16 +19,19 @@ from pytest_llmopt.checks._drift import GREEDY, Observed
 from pytest_llmopt.checks._reference import choices, require_finite_reference
 from pytest_llmopt.checks._texts import running_text, stretches
 from pytest_llmopt.checks._vocabulary import require_vocabulary
-from pytest_llmopt.core.engine import Continuation, Engine, Generation, SamplingParams, Timing
+from pytest_llmopt.core.answers import Generation, Timing
 from pytest_llmopt.core.prompt import require_room
+from pytest_llmopt.core.sampling import SamplingParams
+from pytest_llmopt.core.tokens import Continuation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_llmopt.core.engine import TokenIds
+    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import FloatArray
     from pytest_llmopt.core.prompt import Prompt
     from pytest_llmopt.core.prompts import PromptSet
+    from pytest_llmopt.core.tokens import TokenIds
 
 CONTEXTS = (8, 24, 60, 120, 250, 470)
 """Tokens before those that are forced one at a time; all rows go together. Each forced stretch crosses the end of a

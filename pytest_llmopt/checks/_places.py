@@ -10,8 +10,9 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmopt.core.engine import Continuation, Engine
+    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import FloatArray, TopLogprobs
+    from pytest_llmopt.core.tokens import Continuation
 
 SHOWN = 5
 CONTEXT_TOKENS = 12

@@ -12,8 +12,9 @@ from pytest_llmopt.core.errors import UnsoundReferenceError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmopt.core.engine import Continuation, Engine, TokenIds
+    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import TopLogprobs
+    from pytest_llmopt.core.tokens import Continuation, TokenIds
 
 
 def require_finite_reference(

@@ -12,10 +12,12 @@ import numpy as np
 from pytest_llmopt.checks._places import Place
 from pytest_llmopt.checks._texts import FIRST_END, context_room, running_text
 from pytest_llmopt.checks._vocabulary import require_vocabulary
-from pytest_llmopt.core.engine import Continuation, SamplingParams, bare
+from pytest_llmopt.core.engine import bare
 from pytest_llmopt.core.errors import NoRoomError
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.relation import Case, NotApplicableError, RelationBrokenError, Subject
+from pytest_llmopt.core.sampling import SamplingParams
+from pytest_llmopt.core.tokens import Continuation
 from pytest_llmopt.statistics.divergence import kl_divergence, logprob_difference
 
 if TYPE_CHECKING:
@@ -23,9 +25,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from pytest_llmopt.checks._limits import Limits
-    from pytest_llmopt.core.engine import Engine, Generation, TokenIds
+    from pytest_llmopt.core.answers import Generation
+    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import FloatArray
     from pytest_llmopt.core.relation import Pair, Relation
+    from pytest_llmopt.core.tokens import TokenIds
 
 CONTEXT_TOKENS = 32
 """The end of each prompt that is used: what matters here is state and shape, not content."""

@@ -22,9 +22,12 @@ from pytest_llmopt.statistics.warping import IncompleteEvidenceError, WarpedLogp
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmopt.core.engine import Continuation, Engine, Generation, SamplingParams
+    from pytest_llmopt.core.answers import Generation
+    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import BoolArray, FloatArray, IntArray
     from pytest_llmopt.core.prompt import Prompt
+    from pytest_llmopt.core.sampling import SamplingParams
+    from pytest_llmopt.core.tokens import Continuation
 
 ROUNDING_KL = 2e-4
 """Mean KL divergence at temperature 1 that 16-bit rounding alone explains, in nats per token."""

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_llmopt.checks._sampled import Found, Sample
-    from pytest_llmopt.core.engine import SamplingParams
     from pytest_llmopt.core.logprobs import FloatArray
+    from pytest_llmopt.core.sampling import SamplingParams
 
 MEANINGS = {
     "log_p": "tokens are more or less probable than they should be",

@@ -9,9 +9,9 @@ import numpy as np
 
 from pytest_llmopt.checks._reference import require_finite_reference
 from pytest_llmopt.checks._vocabulary import require_vocabulary
-from pytest_llmopt.core.engine import Continuation
 from pytest_llmopt.core.logprobs import TopLogprobs
 from pytest_llmopt.core.prompt import require_room
+from pytest_llmopt.core.tokens import Continuation
 from pytest_llmopt.core.verdict import Estimate
 from pytest_llmopt.statistics.agreement import top1_agreement, top1_lead
 from pytest_llmopt.statistics.divergence import kl_divergence, logprob_difference
@@ -19,8 +19,10 @@ from pytest_llmopt.statistics.divergence import kl_divergence, logprob_differenc
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pytest_llmopt.core.engine import Engine, SamplingParams, TokenIds
+    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import BoolArray, FloatArray
+    from pytest_llmopt.core.sampling import SamplingParams
+    from pytest_llmopt.core.tokens import TokenIds
 
 FLIP_MARGIN = 0.5
 """A changed first choice counts as a flip where the reference's lead was at least this, in nats; else it is a tie."""

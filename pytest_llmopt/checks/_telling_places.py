@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from pytest_llmopt.core.engine import Continuation
 from pytest_llmopt.core.prompt import Prompt
+from pytest_llmopt.core.tokens import Continuation
 from pytest_llmopt.statistics.warping import IncompleteEvidenceError, warp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_llmopt.core.engine import Engine, SamplingParams
+    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import FloatArray, TopLogprobs
     from pytest_llmopt.core.prompts import PromptSet
+    from pytest_llmopt.core.sampling import SamplingParams
 
 SHARE = 0.25
 """Of all tokens that are sampled at such places."""

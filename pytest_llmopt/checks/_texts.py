@@ -10,8 +10,9 @@ from pytest_llmopt.core.errors import OptionError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pytest_llmopt.core.engine import Engine, TokenIds
+    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.prompt import Prompt
+    from pytest_llmopt.core.tokens import TokenIds
 
 FIRST_END, END_EVERY = 7, 101
 """Tokens before the first end, and between two of them: within the shortest context that is given, a multiple of no

@@ -11,7 +11,8 @@ from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance, Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pytest_llmopt.core.engine import Engine, Generation
+    from pytest_llmopt.core.answers import Generation
+    from pytest_llmopt.core.engine import Engine
 
 Given = ParamSpec("Given")
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.core.inspection import Claim
+from pytest_llmopt.core.claims import Claim
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_llmopt.core.inspection import ForwardPass, Inspection, Use
+    from pytest_llmopt.core.claims import Use
+    from pytest_llmopt.core.inspection import ForwardPass, Inspection
 
 
 def work_claims(use: Use) -> Iterator[Claim]:

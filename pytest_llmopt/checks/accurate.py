@@ -18,11 +18,11 @@ from pytest_llmopt.checks._places import worst_place
 from pytest_llmopt.checks._scored import by_text, score, worst_prompt
 from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
 from pytest_llmopt.core.arguments import checked
-from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.errors import EmptySampleError, OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.requirements import format_bytes
+from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.core.text import brief
 from pytest_llmopt.core.values import Count, Length, NonNegative, Positive, Seed, Share
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
@@ -38,7 +38,8 @@ from pytest_llmopt.statistics.perplexity import perplexity_ratio
 
 if TYPE_CHECKING:
     from pytest_llmopt.checks._scored import Scored
-    from pytest_llmopt.core.engine import Engine, TokenIds
+    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.tokens import TokenIds
 
 __all__ = ["accurate"]
 

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from pytest_llmopt.checks._drift import Observed
     from pytest_llmopt.checks._floor import Floor
     from pytest_llmopt.checks._ways import Way
+    from pytest_llmopt.core.answers import Generation
     from pytest_llmopt.core.context import Context
-    from pytest_llmopt.core.engine import Engine, Generation
+    from pytest_llmopt.core.engine import Engine
 
 __all__ = ["equivalent"]
 

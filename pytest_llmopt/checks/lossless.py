@@ -20,9 +20,9 @@ from pytest_llmopt.checks._sampling_causes import explain, explain_slow
 from pytest_llmopt.checks._telling_places import Telling
 from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
 from pytest_llmopt.core.arguments import checked
-from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.prompts import PromptSet
+from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.core.values import Count, CountOrNone, NonNegative, Probability, Seed, Share
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.divergence import kl_divergence

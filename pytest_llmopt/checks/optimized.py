@@ -23,9 +23,9 @@ from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary, require_v
 from pytest_llmopt.checks._work import work_claims
 from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.checkpoint import differences, refuse_unknown
-from pytest_llmopt.core.engine import SamplingParams
-from pytest_llmopt.core.inspection import Claims, Use
+from pytest_llmopt.core.claims import Claims, Use
 from pytest_llmopt.core.prompts import PromptSet
+from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.core.values import Count, Seed
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.divergence import kl_divergence, logprob_difference
@@ -33,8 +33,8 @@ from pytest_llmopt.statistics.divergence import kl_divergence, logprob_differenc
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_llmopt.core.claims import Claim
     from pytest_llmopt.core.engine import Engine
-    from pytest_llmopt.core.inspection import Claim
 
 __all__ = ["optimized"]
 

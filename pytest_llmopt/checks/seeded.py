@@ -17,10 +17,10 @@ from pytest_llmopt.checks._places import Place
 from pytest_llmopt.checks._texts import context_room
 from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary, require_vocabulary
 from pytest_llmopt.core.arguments import checked
-from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.relation import Pair, pairs
+from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.core.values import Count, Probability, Seed
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.distributions import poisson_upper
@@ -29,8 +29,10 @@ from pytest_llmopt.statistics.divergence import kl_divergence
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_llmopt.core.engine import Engine, Generation, TokenIds
+    from pytest_llmopt.core.answers import Generation
+    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import TopLogprobs
+    from pytest_llmopt.core.tokens import TokenIds
 
 __all__ = ["seeded"]
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.budget import Budget
-from pytest_llmopt.core.engine import SamplingParams, TokenIds
 from pytest_llmopt.core.errors import OptionError, RequirementMissingError
 from pytest_llmopt.core.optimization import build
 from pytest_llmopt.core.prompts import PromptSet
+from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.core.text import shown
 from pytest_llmopt.core.values import LARGEST, Count, Range, Seed
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
@@ -20,6 +20,7 @@ from pytest_llmopt.statistics.timing import paired_ratio
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.tokens import TokenIds
 
 __all__ = ["within_budget"]
 

@@ -2,148 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeAlias, runtime_checkable
-
-from pytest_llmopt.core.errors import OptionError
-from pytest_llmopt.core.values import Count, CountOrNone, Range, Seed, fit_fields
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from pytest_llmopt.core.answers import Footprint, Generation
     from pytest_llmopt.core.inspection import Inspection, Work
     from pytest_llmopt.core.loading import LoadPolicy
     from pytest_llmopt.core.logprobs import TopLogprobs
+    from pytest_llmopt.core.sampling import SamplingParams
+    from pytest_llmopt.core.tokens import Continuation, TokenIds
     from pytest_llmopt.core.variant import Variant
-
-TokenIds: TypeAlias = tuple[int, ...]
-COLDEST = 1e-3
-"""The lowest temperature above 0: below it logits are divided beyond what float32 holds."""
-
-
-@dataclass(frozen=True)
-class SamplingParams:
-    """How to choose the next token. Temperature 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 switch a filter off."""
-
-    max_new_tokens: Count = 64
-    temperature: Annotated[float, Range(0, 100)] = 0.0
-    top_k: CountOrNone = 0
-    top_p: Annotated[float, Range(above=0, at_most=1)] = 1.0
-    min_p: Annotated[float, Range(0, below=1)] = 0.0
-    seed: Seed = 0
-    ignore_eos: bool = False
-    """Go on to `max_new_tokens` whatever comes, as timing needs."""
-    stop_token_ids: tuple[CountOrNone, ...] = ()
-    """Tokens that end a generation as the end-of-sequence token does, and are emitted as it is."""
-
-    def __post_init__(self) -> None:
-        """Refuse values outside their range."""
-        fit_fields(self)
-        if 0 < self.temperature < COLDEST:
-            msg = f"temperature={self.temperature} divides logits beyond all bounds; give 0 for greedy, or {COLDEST} up"
-            raise OptionError(msg)
-        if self.ignore_eos and self.stop_token_ids:
-            msg = f"ignore_eos=True goes on whatever comes, stop_token_ids={self.stop_token_ids} do not: give one"
-            raise OptionError(msg)
-
-    @property
-    def greedy(self) -> bool:
-        """Whether the most probable token is always taken."""
-        return self.temperature == 0
-
-
-@dataclass(frozen=True)
-class Continuation:
-    """Given tokens after a context: what teacher forcing scores."""
-
-    prompt_ids: TokenIds
-    token_ids: TokenIds
-
-    def __post_init__(self) -> None:
-        """Refuse a continuation that no causal model can score."""
-        if not self.prompt_ids or not self.token_ids:
-            msg = "a continuation needs at least one token of context and one token to score"
-            raise OptionError(msg)
-
-    def __len__(self) -> int:
-        """The length of context and continuation together, in tokens."""
-        return len(self.prompt_ids) + len(self.token_ids)
-
-
-@dataclass(frozen=True)
-class Timing:
-    """When the tokens of a batch came, by the wall clock."""
-
-    ttft_s: float
-    """Time to first token: from the call to the end of the first step, prefill included."""
-    decode_s: float
-    """Time of all later steps."""
-    decode_tokens: int
-    """Tokens that each prompt of the batch got in those steps."""
-
-
-@dataclass(frozen=True)
-class DecodeStep:
-    """One forward pass of the target model: it verifies the drafts and adds one token of its own."""
-
-    emitted: int
-    """Tokens that it added, at least one."""
-    drafted: int = 0
-    """Tokens proposed to it."""
-
-    @property
-    def accepted(self) -> int:
-        """Proposals that were accepted: all that it emitted but the last, which is the target's own."""
-        return min(self.emitted - 1, self.drafted)
-
-
-@dataclass(frozen=True, eq=False)
-class Generation:
-    """One decoded prompt with the log-probabilities that the decode path acted on."""
-
-    prompt_ids: TokenIds
-    logprobs: TopLogprobs
-    """One position per emitted token, before temperature and filters: `[tokens]`."""
-    finish_reason: Literal["eos", "stop", "length"]
-    """`stop` where a token of `stop_token_ids` ended it."""
-    steps: tuple[DecodeStep, ...]
-    """The target passes that this prompt took part in, in order."""
-    timing: Timing
-    """Of the batch that it was decoded in."""
-    overrun: int = 0
-    """Tokens emitted after the one that ended it, padding aside: there should be none."""
-
-    @property
-    def token_ids(self) -> TokenIds:
-        """The emitted tokens, with the one that ended them where there was one."""
-        return tuple(int(token) for token in self.logprobs.token_ids)
-
-    @property
-    def drafted_tokens(self) -> int:
-        """Tokens that a draft proposed, accepted or not."""
-        return sum(step.drafted for step in self.steps)
-
-    @property
-    def accepted_tokens(self) -> int:
-        """Proposed tokens that were accepted."""
-        return sum(step.accepted for step in self.steps)
-
-    @property
-    def continuation(self) -> Continuation:
-        """What to teacher-force through the other side."""
-        return Continuation(self.prompt_ids, self.token_ids)
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """Memory held by a loaded model, measured on its live tensors, in bytes."""
-
-    weight_bytes: int
-    parameters: int
-    """Logical parameter count: what the weights stand for, not how they are packed."""
-    bytes_by_dtype: Mapping[str, int] = field(default_factory=dict)
 
 
 class Engine(Protocol):

@@ -100,5 +100,9 @@ class NothingToChangeError(RequirementMissingError):
     """What a model should be changed into is what it is."""
 
 
+class NotAnsweredError(RequirementMissingError):
+    """A request that an engine does not know: what needs it cannot be judged on that engine."""
+
+
 class VerdictError(AssertionError):
     """A check that did not pass; its text is the diagnosis."""

@@ -27,6 +27,16 @@ class StoredMap(AffineMap):
     high: float
 
 
+@dataclass(frozen=True, eq=False)
+class ProjectionShape:
+    """The size of a projection, and how its inputs lie."""
+
+    outputs: int
+    inputs: int
+    order: IntArray | None = None
+    """Its inputs in the order in which they share scales, or None where they do so as they stand: `[inputs]`."""
+
+
 @runtime_checkable
 class Probes(Protocol):
     """An engine that can push inputs of our choice through one projection, by the name that `inspect` gives it."""

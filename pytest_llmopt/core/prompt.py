@@ -12,7 +12,8 @@ from pytest_llmopt.core.values import CountOrNone, Length, fit
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pytest_llmopt.core.engine import Engine, TokenIds
+    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.tokens import TokenIds
 
 Kind = Annotated[str, Length(0)]
 Ids = tuple[CountOrNone, ...]

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from pytest_llmopt.core.engine import Engine, TokenIds
+    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.tokens import TokenIds
 
 ADVICE = {
     "str": "put a text into a list",

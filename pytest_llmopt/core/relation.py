@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from pytest_llmopt.core.engine import Continuation
 from pytest_llmopt.core.errors import LlmoptError
 from pytest_llmopt.core.logprobs import TopLogprobs
+from pytest_llmopt.core.tokens import Continuation
 from pytest_llmopt.core.weight_format import HasWeightFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pytest_llmopt.core.engine import Engine, Generation, TokenIds
+    from pytest_llmopt.core.answers import Generation
+    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.inspection import Inspection
+    from pytest_llmopt.core.tokens import TokenIds
     from pytest_llmopt.core.variant import Variant
 
 

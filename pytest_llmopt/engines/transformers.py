@@ -37,11 +37,13 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from pytest_llmopt.core.engine import Continuation, Footprint, Generation, SamplingParams, TokenIds
+    from pytest_llmopt.core.answers import Footprint, Generation
     from pytest_llmopt.core.inspection import Inspection, Work
     from pytest_llmopt.core.loading import LoadPolicy
     from pytest_llmopt.core.logprobs import FloatArray, IntArray, TopLogprobs
     from pytest_llmopt.core.probing import AffineMap, StoredMap
+    from pytest_llmopt.core.sampling import SamplingParams
+    from pytest_llmopt.core.tokens import Continuation, TokenIds
     from pytest_llmopt.core.variant import Variant
     from pytest_llmopt.core.watching import Ask
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.core.engine import Continuation
 from pytest_llmopt.core.relation import NotApplicableError, Pair
+from pytest_llmopt.core.tokens import Continuation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_llmopt.core.engine import TokenIds
     from pytest_llmopt.core.relation import Subject
+    from pytest_llmopt.core.tokens import TokenIds
 
 __all__ = ["edited_prompt"]
 

@@ -13,9 +13,10 @@ from pytest_llmopt.core.relation import NotApplicableError, Pair, RelationBroken
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_llmopt.core.engine import Continuation, Engine
+    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import TopLogprobs
     from pytest_llmopt.core.relation import Subject
+    from pytest_llmopt.core.tokens import Continuation
 
 __all__ = ["entry_points"]
 

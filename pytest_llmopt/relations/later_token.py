@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.core.engine import Continuation
 from pytest_llmopt.core.relation import Pair
+from pytest_llmopt.core.tokens import Continuation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

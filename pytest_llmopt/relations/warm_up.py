@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.core.engine import SamplingParams
+from pytest_llmopt.core.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,16 +12,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.core.engine import Continuation
 from pytest_llmopt.core.errors import LlmoptError, RequestError, UnsoundReferenceError
+from pytest_llmopt.core.tokens import Continuation
 from pytest_llmopt.core.watching import Change, Watchable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from pytest_llmopt.core.engine import Engine, TokenIds
+    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import TopLogprobs
     from pytest_llmopt.core.registry import Registry
+    from pytest_llmopt.core.tokens import TokenIds
     from pytest_llmopt.core.variant import Variant
     from pytest_llmopt.core.watching import State, Watch
 

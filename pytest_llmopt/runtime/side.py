@@ -13,9 +13,12 @@ from pytest_llmopt.core.context import Context
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_llmopt.core.engine import Continuation, Engine, Footprint, Generation, SamplingParams, TokenIds
+    from pytest_llmopt.core.answers import Footprint, Generation
+    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.inspection import Inspection, Work
     from pytest_llmopt.core.logprobs import TopLogprobs
+    from pytest_llmopt.core.sampling import SamplingParams
+    from pytest_llmopt.core.tokens import Continuation, TokenIds
     from pytest_llmopt.core.variant import Variant
 
 

@@ -14,8 +14,8 @@ from pytest_llmopt.statistics.warping import IncompleteEvidenceError, warp
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from pytest_llmopt.core.engine import SamplingParams
     from pytest_llmopt.core.logprobs import FloatArray, TopLogprobs
+    from pytest_llmopt.core.sampling import SamplingParams
     from pytest_llmopt.statistics.warping import WarpedLogprobs
 
 MOST_WAYS = 64

@@ -12,8 +12,8 @@ from pytest_llmopt.core.errors import LlmoptError, OptionError
 from pytest_llmopt.core.logprobs import TopLogprobs
 
 if TYPE_CHECKING:
-    from pytest_llmopt.core.engine import SamplingParams
     from pytest_llmopt.core.logprobs import BoolArray, FloatArray
+    from pytest_llmopt.core.sampling import SamplingParams
 
 TAIL_TOLERANCE = 1e-4
 """The share of the tempered mass that may lie beyond the known tokens without its value being known."""

@@ -11,10 +11,11 @@ from architectures import KINDS, build
 
 from pytest_llmopt.checks.equivalent import equivalent
 from pytest_llmopt.checks.invariant import invariant
-from pytest_llmopt.core.engine import Continuation, SamplingParams
 from pytest_llmopt.core.errors import RequestError, RequirementMissingError
 from pytest_llmopt.core.loading import LoadPolicy
 from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.core.sampling import SamplingParams
+from pytest_llmopt.core.tokens import Continuation
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.core.verdict import Status
 from pytest_llmopt.engines._transformers import scoring

@@ -104,7 +104,7 @@ def test_what_an_architecture_may_lack_is_loaded_and_reported(tmp_path, case):
     inspection = engine.inspect()
     assert inspection.excused == excused
     text = engine.encode("def main(argv):")
-    from pytest_llmopt.core.engine import Continuation
+    from pytest_llmopt.core.tokens import Continuation
 
     plain = opened(model)
     scored = [side.score([Continuation(text[:2], text[2:])])[0].token_logprobs for side in (engine, plain)]

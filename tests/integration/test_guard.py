@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from planted_patches import CHANGES
 
-from pytest_llmopt.core.engine import Continuation, SamplingParams
 from pytest_llmopt.core.errors import UnsoundReferenceError
 from pytest_llmopt.core.loading import LoadPolicy, fixtures_folder
 from pytest_llmopt.core.optimization import build
 from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.core.sampling import SamplingParams
+from pytest_llmopt.core.tokens import Continuation
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.runtime.guard import TEXT, Guard
 
@@ -175,7 +176,7 @@ def test_what_an_earlier_test_left_changed_is_put_back_and_blamed_on_no_other(pr
             llmopt.assert_equivalent(candidate, reference, prompts, max_new_tokens=2)
 
         def llmopt_sampling():
-            from pytest_llmopt.core.engine import SamplingParams
+            from pytest_llmopt.core.sampling import SamplingParams
 
             return SamplingParams(max_new_tokens=2)
     """)

@@ -14,10 +14,10 @@ from cases import Case  # noqa: E402
 from mutation import CATEGORIES, catalogue, load_offered, pytest_llmopt_optimizations  # noqa: E402
 
 from pytest_llmopt.core.context import Context  # noqa: E402
-from pytest_llmopt.core.engine import Continuation  # noqa: E402
 from pytest_llmopt.core.loading import LoadPolicy, fixtures_folder  # noqa: E402
 from pytest_llmopt.core.prompts import PromptSet  # noqa: E402
 from pytest_llmopt.core.registry import Registry  # noqa: E402
+from pytest_llmopt.core.tokens import Continuation  # noqa: E402
 from pytest_llmopt.runtime.loader import Loader  # noqa: E402
 from pytest_llmopt.runtime.side import Side  # noqa: E402
 

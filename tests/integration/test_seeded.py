@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from pytest_llmopt.checks.seeded import _Collided, _Repeated, _Seeded
-from pytest_llmopt.core.engine import Continuation, DecodeStep, Generation, Timing
+from pytest_llmopt.core.answers import DecodeStep, Generation, Timing
 from pytest_llmopt.core.logprobs import TopLogprobs
 from pytest_llmopt.core.relation import Pair
+from pytest_llmopt.core.tokens import Continuation
 
 
 @pytest.fixture

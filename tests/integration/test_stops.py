@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from planted import Planted
 
-from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.loading import LoadPolicy
 from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.core.variant import Applied, Variant
 
 TEXTS = ("def main(argv):\n    import os\n    return", "The value of the expression is", "one, two, three, four,")

@@ -9,7 +9,7 @@ from pytest_llmopt.core.errors import OptionError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_llmopt.core.engine import SamplingParams
+    from pytest_llmopt.core.sampling import SamplingParams
 
 REQUEST = "a check asks for it with every request (SamplingParams), of both sides alike"
 EVIDENCE = "the engine needs it to see the log-probabilities that the decode path acted on"

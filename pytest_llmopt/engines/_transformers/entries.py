@@ -12,8 +12,8 @@ from pytest_llmopt.engines._transformers.evidence import top_logprobs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_llmopt.core.engine import Continuation
     from pytest_llmopt.core.logprobs import TopLogprobs
+    from pytest_llmopt.core.tokens import Continuation
     from pytest_llmopt.engines._transformers.loading import Loaded
 
 REFUSALS = (

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmopt.core.engine import Footprint
+from pytest_llmopt.core.answers import Footprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_llmopt.core.engine import Continuation, Generation, SamplingParams, TokenIds
+from pytest_llmopt.core.answers import Generation
 from pytest_llmopt.core.errors import RequestError
 from pytest_llmopt.core.logprobs import TopLogprobs
+from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.engines._transformers.arguments import merged, of_request, refuse
 from pytest_llmopt.engines._transformers.evidence import top_logprobs
 from pytest_llmopt.engines._transformers.scope import reseed
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from pytest_llmopt.core.optimization import LoadPlan
+    from pytest_llmopt.core.tokens import Continuation, TokenIds
     from pytest_llmopt.engines._transformers.loading import Loaded
 
 BATCH = 8

@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.inspection import CacheInUse, ForwardPass, Inspection, Projection
+from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.engines._transformers import experts, generation
 from pytest_llmopt.engines._transformers.footprint import matrix_of, parts_of, tensors_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from pytest_llmopt.core.engine import TokenIds
+    from pytest_llmopt.core.tokens import TokenIds
     from pytest_llmopt.engines._transformers.loading import Loaded
 
 CACHES = ("past_key_values", "cache_params", "state", "rnn_state")

@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmopt.core.engine import Continuation, Generation
+from pytest_llmopt.core.answers import Generation
 from pytest_llmopt.core.errors import RequestError
 from pytest_llmopt.core.logprobs import TopLogprobs
+from pytest_llmopt.core.tokens import Continuation
 from pytest_llmopt.engines._transformers import generation
 from pytest_llmopt.engines._transformers.evidence import top_logprobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from pytest_llmopt.core.engine import TokenIds
+    from pytest_llmopt.core.tokens import TokenIds
     from pytest_llmopt.engines._transformers.loading import Loaded
 
 

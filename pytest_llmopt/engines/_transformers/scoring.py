@@ -14,7 +14,7 @@ from pytest_llmopt.engines._transformers.evidence import top_logprobs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pytest_llmopt.core.engine import Continuation, TokenIds
+    from pytest_llmopt.core.tokens import Continuation, TokenIds
     from pytest_llmopt.engines._transformers.loading import Loaded
 
 BATCH_TOKENS = 4096

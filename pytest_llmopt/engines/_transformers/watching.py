@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmopt.core.engine import DecodeStep, Timing
+from pytest_llmopt.core.answers import DecodeStep, Timing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pytest_llmopt.core.claims import Claim
 from pytest_llmopt.core.errors import ModelError, OptionError
-from pytest_llmopt.core.inspection import Claim
 from pytest_llmopt.core.loading import locate
 from pytest_llmopt.core.model_files import check_adapter
 from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
@@ -19,7 +19,7 @@ from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmopt.core.inspection import Use
+    from pytest_llmopt.core.claims import Use
     from pytest_llmopt.core.loading import LoadPolicy
 
 __all__ = ["Lora"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.core.inspection import Claim
+from pytest_llmopt.core.claims import Claim
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmopt.core.engine import DecodeStep, Generation
-    from pytest_llmopt.core.inspection import Use
+    from pytest_llmopt.core.answers import DecodeStep, Generation
+    from pytest_llmopt.core.claims import Use
     from pytest_llmopt.core.logprobs import TopLogprobs
 
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")

@@ -24,7 +24,7 @@ from pytest_llmopt.optimizations.decoding._claims import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_llmopt.core.inspection import Claim, Use
+    from pytest_llmopt.core.claims import Claim, Use
     from pytest_llmopt.core.loading import LoadPolicy
 
 __all__ = ["Assisted"]

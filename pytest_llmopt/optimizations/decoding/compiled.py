@@ -14,7 +14,7 @@ from pytest_llmopt.optimizations.decoding._claims import MODES, compiled_claims
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmopt.core.inspection import Claim, Use
+    from pytest_llmopt.core.claims import Claim, Use
     from pytest_llmopt.core.loading import LoadPolicy
 
 __all__ = ["Compiled"]

@@ -12,7 +12,7 @@ from pytest_llmopt.optimizations.decoding._claims import drafted_claim
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_llmopt.core.inspection import Claim, Use
+    from pytest_llmopt.core.claims import Claim, Use
 
 __all__ = ["PromptLookup"]
 

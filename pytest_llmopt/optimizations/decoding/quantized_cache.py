@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from pytest_llmopt.core.claims import Claim
 from pytest_llmopt.core.errors import OptionError, RequirementMissingError
-from pytest_llmopt.core.inspection import Claim
 from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, Optimization, Promise, one_of
 from pytest_llmopt.core.requirements import Compiler, Package, Requirement
 from pytest_llmopt.core.values import Count
@@ -18,8 +18,8 @@ from pytest_llmopt.optimizations.decoding._cache_readings import worst_gain
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pytest_llmopt.core.claims import Use
     from pytest_llmopt.core.figures import Figures
-    from pytest_llmopt.core.inspection import Use
 
 __all__ = ["QuantizedCache"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pytest_llmopt.core.claims import Claim
 from pytest_llmopt.core.errors import OptionError, RequirementMissingError
-from pytest_llmopt.core.inspection import Claim
 from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise, one_of
 from pytest_llmopt.core.values import Count
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
@@ -15,7 +15,7 @@ from pytest_llmopt.optimizations.decoding._claims import MODES, compiled_claims
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_llmopt.core.inspection import Use
+    from pytest_llmopt.core.claims import Use
 
 __all__ = ["StaticCache"]
 

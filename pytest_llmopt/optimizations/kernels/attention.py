@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from pytest_llmopt.core.claims import Claim
 from pytest_llmopt.core.errors import OptionError, RequirementMissingError
-from pytest_llmopt.core.inspection import Claim
 from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
 from pytest_llmopt.core.quoting import quoted
 from pytest_llmopt.core.requirements import Cuda, Package, Requirement
@@ -17,7 +17,7 @@ from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmopt.core.inspection import Use
+    from pytest_llmopt.core.claims import Use
     from pytest_llmopt.core.loading import LoadPolicy
 
 __all__ = ["Attention"]

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmopt.core.inspection import Claim
+from pytest_llmopt.core.claims import Claim
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmopt.core.inspection import Projection, Use
+    from pytest_llmopt.core.claims import Use
+    from pytest_llmopt.core.inspection import Projection
     from pytest_llmopt.core.weight_format import WeightFormat
 
 SLACK = 1.25

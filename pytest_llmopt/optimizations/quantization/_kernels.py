@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.core.inspection import Claim
+from pytest_llmopt.core.claims import Claim
 from pytest_llmopt.core.requirements import Cuda
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 
@@ -17,7 +17,7 @@ os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, (os.cpu_count() or 1) 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_llmopt.core.inspection import Use
+    from pytest_llmopt.core.claims import Use
     from pytest_llmopt.core.requirements import Requirement
 
 

@@ -12,8 +12,8 @@ from pytest_llmopt.optimizations.quantization._claims import weight_claims
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pytest_llmopt.core.claims import Claim, Use
     from pytest_llmopt.core.figures import Figures
-    from pytest_llmopt.core.inspection import Claim, Use
     from pytest_llmopt.core.weight_format import WeightFormat
 
 

@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmopt.core.inspection import Claim
+from pytest_llmopt.core.claims import Claim
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 from pytest_llmopt.optimizations.quantization._claims import SLACK, weight_claims
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_llmopt.core.inspection import Use
+    from pytest_llmopt.core.claims import Use
 
 STORED = "stored_bytes_per_weight"
 """Figure of the file: bytes for each weight of the body, scales included."""

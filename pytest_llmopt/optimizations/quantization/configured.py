@@ -21,8 +21,8 @@ from pytest_llmopt.optimizations.quantization._quantizer import Quantizer, plain
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_llmopt.core.claims import Claim, Use
     from pytest_llmopt.core.figures import Figures
-    from pytest_llmopt.core.inspection import Claim, Use
     from pytest_llmopt.core.optimization import LoadPlan
     from pytest_llmopt.core.requirements import Requirement
     from pytest_llmopt.core.weight_format import WeightFormat

@@ -21,7 +21,7 @@ from pytest_llmopt.optimizations.quantization._unpacked import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_llmopt.core.inspection import Claim, Use
+    from pytest_llmopt.core.claims import Claim, Use
     from pytest_llmopt.core.optimization import LoadPlan
 
 __all__ = ["Fp8"]

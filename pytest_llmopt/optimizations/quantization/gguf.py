@@ -19,8 +19,8 @@ from pytest_llmopt.optimizations.quantization._unpacked import ON_GRID, STORED, 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_llmopt.core.claims import Claim, Use
     from pytest_llmopt.core.figures import Figures
-    from pytest_llmopt.core.inspection import Claim, Use
     from pytest_llmopt.core.loading import LoadPolicy
     from pytest_llmopt.core.optimization import LoadPlan
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from pytest_llmopt.core.inspection import Claim, Use
+    from pytest_llmopt.core.claims import Claim, Use
     from pytest_llmopt.core.optimization import LoadPlan
 
 __all__ = ["Gptq"]

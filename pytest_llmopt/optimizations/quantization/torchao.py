@@ -18,8 +18,8 @@ from pytest_llmopt.optimizations.quantization._torchao import LAYOUTS, SCHEMES, 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pytest_llmopt.core.claims import Claim, Use
     from pytest_llmopt.core.figures import Figures
-    from pytest_llmopt.core.inspection import Claim, Use
 
 __all__ = ["TorchAo"]
 

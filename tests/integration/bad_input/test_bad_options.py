@@ -6,9 +6,9 @@ import pytest
 
 from pytest_llmopt.checks._limits import Limits
 from pytest_llmopt.core.budget import Budget
-from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.optimization import AccuracyLimits, build, one_of, options_of
 from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.core.values import fit_fields, hints_of_class
 
 NAN, INF, HUGE = math.nan, math.inf, 10**190

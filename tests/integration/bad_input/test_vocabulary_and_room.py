@@ -10,11 +10,12 @@ import pytest
 
 from pytest_llmopt.assertions import assertion
 from pytest_llmopt.core.context import Context
-from pytest_llmopt.core.engine import Continuation, SamplingParams
 from pytest_llmopt.core.errors import CombinationError, LlmoptError, NoRoomError, RequestError, VerdictError
 from pytest_llmopt.core.loading import LoadPolicy, locate
 from pytest_llmopt.core.optimization import Optimization, Promise
 from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.core.sampling import SamplingParams
+from pytest_llmopt.core.tokens import Continuation
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.core.verdict import Status
 from pytest_llmopt.optimizations.decoding.assisted import Assisted

@@ -3,7 +3,7 @@
 import numpy as np
 
 from pytest_llmopt.checks._draft_blocks import DraftBlocks
-from pytest_llmopt.core.engine import DecodeStep, Generation, Timing
+from pytest_llmopt.core.answers import DecodeStep, Generation, Timing
 from pytest_llmopt.core.logprobs import TopLogprobs
 
 END = 9

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from pytest_llmopt.core.engine import DecodeStep, Generation, Timing
-from pytest_llmopt.core.inspection import Inspection, SampledAcceptance, Use
+from pytest_llmopt.core.answers import DecodeStep, Generation, Timing
+from pytest_llmopt.core.claims import SampledAcceptance, Use
+from pytest_llmopt.core.inspection import Inspection
 from pytest_llmopt.core.logprobs import TopLogprobs
 from pytest_llmopt.core.verdict import Status
 from pytest_llmopt.optimizations.decoding.assisted import Assisted

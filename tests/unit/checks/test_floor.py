@@ -368,7 +368,7 @@ def test_float32_in_place_is_the_same_weights_in_float32(prompts):
 
 
 def sampling(tokens):
-    from pytest_llmopt.core.engine import SamplingParams
+    from pytest_llmopt.core.sampling import SamplingParams
 
     return SamplingParams(max_new_tokens=tokens)
 

@@ -7,8 +7,8 @@ import torch
 from pytest_llmopt.checks._group_claims import group_claims
 from pytest_llmopt.checks._modules import measure
 from pytest_llmopt.checks.optimized import optimized
+from pytest_llmopt.core.claims import Use
 from pytest_llmopt.core.errors import OptionError
-from pytest_llmopt.core.inspection import Use
 from pytest_llmopt.core.loading import LoadPolicy
 from pytest_llmopt.core.optimization import build
 from pytest_llmopt.core.registry import Registry

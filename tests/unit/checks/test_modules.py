@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pytest_llmopt.checks._module_claims import module_claims
-from pytest_llmopt.core.inspection import Use
+from pytest_llmopt.core.claims import Use
 from pytest_llmopt.core.loading import LoadPolicy
 from pytest_llmopt.core.optimization import build
 from pytest_llmopt.core.registry import Registry

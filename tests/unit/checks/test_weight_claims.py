@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from pytest_llmopt.core.inspection import Inspection, Projection, Use
+from pytest_llmopt.core.claims import Use
+from pytest_llmopt.core.inspection import Inspection, Projection
 from pytest_llmopt.core.verdict import Status
 from pytest_llmopt.engines._transformers.footprint import tensors_of
 from pytest_llmopt.optimizations.quantization._claims import weight_claims

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from pytest_llmopt.core.engine import Continuation, DecodeStep, Generation, SamplingParams, Timing
+from pytest_llmopt.core.answers import DecodeStep, Generation, Timing
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.logprobs import TopLogprobs
+from pytest_llmopt.core.sampling import SamplingParams
+from pytest_llmopt.core.tokens import Continuation
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from pytest_llmopt.core.engine import Continuation
 from pytest_llmopt.core.logprobs import TopLogprobs
+from pytest_llmopt.core.tokens import Continuation
 from pytest_llmopt.core.variant import Variant
 from pytest_llmopt.runtime.side import Scores, Side
 

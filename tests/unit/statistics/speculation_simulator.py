@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.logprobs import TopLogprobs
+from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.statistics.warping import WarpedLogprobs, warp
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from distributions import log_softmax
 
-from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.logprobs import TopLogprobs
+from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.statistics.edge_evidence import edge_evidence
 from pytest_llmopt.statistics.warping import warp
 

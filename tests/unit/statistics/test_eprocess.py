@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from speculation_simulator import BLOCK, Speculation
 
-from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.errors import EmptySampleError, PositionMismatchError
 from pytest_llmopt.core.logprobs import TopLogprobs
+from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.statistics.eprocess import ALL, _bets, floor_allowance, sampling_evidence
 from pytest_llmopt.statistics.sampling_numbers import NUMBER_STATISTICS
 from pytest_llmopt.statistics.sampling_statistics import DRAFT_STATISTICS, TARGET_STATISTICS, Outcomes

@@ -9,9 +9,9 @@ from distributions import log_softmax, pair
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_llmopt.core.engine import SamplingParams
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.logprobs import TopLogprobs
+from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.statistics.warping import IncompleteEvidenceError, warp
 
 SETTINGS = st.builds(
