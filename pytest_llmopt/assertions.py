@@ -9,17 +9,16 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.arguments import checked
-from pytest_llmopt.core.context import Context
 from pytest_llmopt.core.engine import bare
 from pytest_llmopt.core.errors import LlmoptWarning, OptionError, VerdictError
+from pytest_llmopt.core.side import Context
 from pytest_llmopt.core.verdict import Status, Verdict
 from pytest_llmopt.reporting.failure import explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pytest_llmopt.core.engine import Engine
-    from pytest_llmopt.runtime.side import Stopwatch
+    from pytest_llmopt.core.side import Side
 
 
 ALONE = frozenset({"within_budget"})
@@ -33,29 +32,27 @@ def assertion(name: str, check: Callable[..., Verdict]) -> Callable[..., Verdict
     ones, and whatever the check raises; a record is kept in each case.
     """
     check = checked(check)
-    parameters = inspect.signature(check).parameters
-    takes_seed = "seed" in parameters
-    needs_reference = "None" not in str(parameters["reference"].annotation)
+    signature = inspect.signature(check)
+    takes_seed = "seed" in signature.parameters
+    needs_reference = _is_needed(signature, "reference")
 
     @functools.wraps(check)
-    def assert_check(candidate: Any = None, reference: Engine | None = None, *args: Any, **options: Any) -> Verdict:
+    def assert_check(*args: Any, **options: Any) -> Verdict:
         __tracebackhide__ = True
+        candidate, reference = _sides(signature, args, options)
         context: Context = getattr(candidate, "context", Context())
-        # The two sides of a test share one stopwatch, unless somebody built them by hand.
-        found: list[Stopwatch | None] = [getattr(side, "stopwatch", None) for side in (candidate, reference)]
-        watches = {id(watch): watch for watch in found if watch is not None}
         if takes_seed:
             options.setdefault("seed", context.seed)
-        started, engine_before = time.perf_counter(), _seconds(watches)
+        started, engine_before = time.perf_counter(), context.engine_seconds()
         try:
-            _refuse_other_roles(name, {"candidate": candidate, "reference": reference})
+            _refuse_other_roles(name, signature, {"candidate": candidate, "reference": reference})
             with context.guarded():
-                verdict = check(candidate, reference, *args, **options)
+                verdict = check(*args, **options)
                 if needs_reference and reference is not None and verdict.status is Status.PASS and name not in ALONE:
                     _refuse_itself(name, candidate, reference)
-                seconds, engine_seconds = time.perf_counter() - started, _seconds(watches) - engine_before
+                seconds, engine_seconds = time.perf_counter() - started, context.engine_seconds() - engine_before
         except Exception as error:
-            context.refuse(name, error, time.perf_counter() - started, _seconds(watches) - engine_before)
+            context.refuse(name, error, time.perf_counter() - started, context.engine_seconds() - engine_before)
             context.raised(error)
             raise
         context.record(verdict, seconds, engine_seconds)
@@ -74,7 +71,19 @@ def assertion(name: str, check: Callable[..., Verdict]) -> Callable[..., Verdict
     return assert_check
 
 
-def _refuse_other_roles(name: str, sides: Mapping[str, Engine | None]) -> None:
+def _is_needed(signature: inspect.Signature, name: str) -> bool:
+    """Whether a check cannot do without an argument."""
+    parameter = signature.parameters.get(name)
+    return parameter is not None and parameter.default is parameter.empty and "None" not in str(parameter.annotation)
+
+
+def _sides(signature: inspect.Signature, args: tuple[Any, ...], options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What was given as candidate and as reference; None for what was not."""
+    given = {**dict(zip(signature.parameters, args, strict=False)), **options}
+    return given.get("candidate"), given.get("reference")
+
+
+def _refuse_other_roles(name: str, signature: inspect.Signature, sides: Mapping[str, Any]) -> None:
     """Refuse a side in the place of the other: its verdict would be recorded as the candidate's.
 
     Raises:
@@ -83,14 +92,15 @@ def _refuse_other_roles(name: str, sides: Mapping[str, Engine | None]) -> None:
     for place, side in sides.items():
         role = getattr(side, "role", place)
         if role != place:
+            order = [item.name for item in signature.parameters.values() if item.kind is item.POSITIONAL_OR_KEYWORD]
             msg = (
-                f"the {role} stands in the place of the {place}: assert_{name} takes (candidate, reference, ...), each "
+                f"the {role} stands in the place of the {place}: assert_{name} takes ({', '.join(order)}, ...), each "
                 "fixture under its own name"
             )
             raise OptionError(msg)
 
 
-def _refuse_itself(name: str, candidate: Engine, reference: Engine) -> None:
+def _refuse_itself(name: str, candidate: Side, reference: Side) -> None:
     """Refuse a PASS of a comparison of something with itself.
 
     After the check, so that whatever is wrong with its arguments, or with the model, is said first.
@@ -98,16 +108,10 @@ def _refuse_itself(name: str, candidate: Engine, reference: Engine) -> None:
     Raises:
         OptionError: both sides are one engine, as a session opens one for each variant.
     """
-    # An engine that wraps another one may well answer otherwise; the side of a test does not.
-    own, theirs = (bare(side) if hasattr(side, "role") else side for side in (candidate, reference))
-    if own is theirs:
+    if bare(candidate.engine) is bare(reference.engine):
         msg = (
             f"both sides are {candidate.variant.label} of {candidate.variant.model}, and nothing differs from itself, "
             f"so assert_{name} would always pass. Say what the candidate is by a marker, such as "
             "@llmopt.static_cache(), or what the reference is, by @llmopt.against(...)"
         )
         raise OptionError(msg)
-
-
-def _seconds(watches: Mapping[int, Stopwatch]) -> float:
-    return sum(watch.seconds for watch in watches.values())

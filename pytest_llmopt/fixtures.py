@@ -12,7 +12,7 @@ from pytest_llmopt.options import SETTINGS
 if TYPE_CHECKING:
     from pytest_llmopt.core.errors import RequirementMissingError
     from pytest_llmopt.core.prompts import PromptSet
-    from pytest_llmopt.runtime.side import Side
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.session import Session
 
 Role: TypeAlias = Literal["candidate", "reference"]
@@ -56,26 +56,24 @@ def prompts(pytestconfig: pytest.Config) -> PromptSet:
 def _side(request: pytest.FixtureRequest, role: Role) -> Side:
     from pytest_llmopt.core.errors import RequirementMissingError
     from pytest_llmopt.outcomes import COMPARISON, OPENING
-    from pytest_llmopt.runtime.side import Side
     from pytest_llmopt.session import Session
 
     session = Session.of(request.config)
     comparison = request.node.stash[COMPARISON]
+    context = session.context(request.node, comparison)
     # What the reference is must be known before a candidate can change it, whichever of them a test names first.
     first: tuple[Role, ...] = ("reference",) if "reference" in request.fixturenames else ()
     opened: Role
     for opened in dict.fromkeys((*first, role)):
         request.node.stash[OPENING] = opened
         try:
-            engine = session.open(opened, comparison)
+            side = session.open(opened, comparison, context)
         except RequirementMissingError as error:
             skip_or_fail(session, error, getattr(comparison, opened).label)
     request.node.stash[OPENING] = ""
     # What is handed out to a test is in use until its end.
     request.addfinalizer(session.loader.release)
-    scores = session.scores if role == "reference" else None
-    context = session.context(request.node, comparison)
-    return Side(role, getattr(comparison, role), engine, session.stopwatch, context, scores)
+    return side
 
 
 def skip_or_fail(session: Session, error: RequirementMissingError, label: str) -> NoReturn:

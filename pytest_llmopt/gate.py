@@ -12,14 +12,14 @@ from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.values import Names
 
 if TYPE_CHECKING:
-    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.verdict import Verdict
 
 
 @checked
 def assert_gate(
-    candidate: Engine,
-    reference: Engine,
+    candidate: Side,
+    reference: Side,
     prompts: object,
     *,
     checks: Names | None = None,
@@ -58,7 +58,9 @@ def assert_gate(
             continue
         try:
             verdicts.append(
-                assertion(step.check, registry.load(step.check))(candidate, reference, prompts, **step.settings)
+                assertion(step.check, registry.load(step.check))(
+                    candidate=candidate, reference=reference, prompts=prompts, **step.settings
+                )
             )
         except VerdictError as error:
             failures.append(str(error))

@@ -5,20 +5,21 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pytest
 
-from pytest_llmopt.core.context import Context
 from pytest_llmopt.core.environment import describe_environment
 from pytest_llmopt.core.figures import HasFigures
 from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.requirements import Requirement
+from pytest_llmopt.core.side import Context, Side
 from pytest_llmopt.options import SESSION, SETTINGS
 from pytest_llmopt.outcomes import Recorder
 from pytest_llmopt.runtime.guard import Guard
 from pytest_llmopt.runtime.loader import Loader
-from pytest_llmopt.runtime.side import Scores, Side, Stopwatch
+from pytest_llmopt.runtime.remembering import RememberingEngine, Scores
+from pytest_llmopt.runtime.timed import Stopwatch, TimedEngine
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.engine import Engine
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pytest_llmopt.options import Settings
 
 
+Role: TypeAlias = Literal["candidate", "reference"]
 REQUIREMENTS = pytest.StashKey[tuple[Requirement, ...]]()
 
 
@@ -79,10 +81,12 @@ class Session:
         def open_(variant: Variant) -> Side:
             with self.stopwatch.running():
                 engine = self.loader.get(variant, keep=both)
-            return Side("reference", variant, engine, self.stopwatch, context, self.scores)
+            return self._side("reference", engine, context)
 
-        def reopen(variant: Variant) -> Engine:
-            return self.loader.reopen(variant, keep=both)
+        def reopen(variant: Variant) -> Side:
+            with self.stopwatch.running():
+                engine = self.loader.reopen(variant, keep=both)
+            return self._side("candidate", engine, context)
 
         context = Context(
             int(self.settings.get("seed")),
@@ -91,6 +95,7 @@ class Session:
             open_,
             Path(self.settings.get("cache")),
             recorder.record,
+            lambda: self.stopwatch.seconds,
             reopen,
             lambda: self.guard.watching(f"after a check of {comparison.candidate.label}", both),
             recorder.refuse,
@@ -98,8 +103,8 @@ class Session:
         )
         return context
 
-    def open(self, role: Literal["candidate", "reference"], comparison: Comparison) -> Engine:
-        """The engine of one side of a comparison; a reference is proven to be what it is when it is opened.
+    def open(self, role: Role, comparison: Comparison, context: Context) -> Side:
+        """One side of a comparison; a reference is proven to be what it is when it is opened.
 
         Raises:
             LlmoptError: it cannot be loaded.
@@ -108,13 +113,20 @@ class Session:
         variant, keep = getattr(comparison, role), (comparison.candidate, comparison.reference)
         if role == "candidate" and comparison.candidate != comparison.reference and not self.loader.has(variant):
             with self.guard.loading(variant), self.stopwatch.running():
-                return self.loader.get(variant, keep=keep)
+                return self._side(role, self.loader.get(variant, keep=keep), context)
         with self.stopwatch.running():
-            engine = self.loader.get(variant, keep=keep)
-            if role == "reference" and not self.guard.adopt(engine):
-                engine = self.loader.get(variant, keep=keep)
-                self.guard.adopt(engine)
-            return engine
+            side = self._side(role, self.loader.get(variant, keep=keep), context)
+        if role == "reference" and not self.guard.adopt(side):
+            with self.stopwatch.running():
+                side = self._side(role, self.loader.get(variant, keep=keep), context)
+            self.guard.adopt(side)
+        return side
+
+    def _side(self, role: Role, engine: Engine, context: Context) -> Side:
+        """An engine as the checks of a test see it: timed, and a reference remembers what it has scored."""
+        timed = TimedEngine(engine, self.stopwatch)
+        shown = RememberingEngine(timed, self.scores) if role == "reference" else timed
+        return Side(role, shown, self.loader.tokenizer(engine.info.variant), context)
 
     def _start_anew(self, since: float) -> None:
         """Close every engine, and forget what a reference that changed has said since a moment."""

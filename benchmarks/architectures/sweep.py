@@ -66,16 +66,16 @@ def judge(model_type: str, seed: int, device: str) -> dict[str, Any]:
     import torch
     import transformers
     from models import build
+    from pytest_llmopt.runtime.side import Side
 
     from pytest_llmopt.checks._floor import Benign
     from pytest_llmopt.checks.equivalent import equivalent
-    from pytest_llmopt.core.context import Context
     from pytest_llmopt.core.loading import LoadPolicy, fixtures_folder
     from pytest_llmopt.core.prompts import PromptSet
     from pytest_llmopt.core.registry import Registry
+    from pytest_llmopt.core.side import Context
     from pytest_llmopt.core.variant import Applied, Variant
     from pytest_llmopt.runtime.loader import Loader
-    from pytest_llmopt.runtime.side import Side
 
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()

@@ -20,10 +20,10 @@ from pytest_llmopt.core.variant import Applied, Variant
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_llmopt.core.context import Context
     from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import FloatArray
     from pytest_llmopt.core.prompts import PromptSet
+    from pytest_llmopt.core.side import Context
     from pytest_llmopt.statistics.drift import DriftTests
 
 STATE = Path(os.environ.get("LLMOPT_CALIBRATION_STATE", ".llmopt/calibration"))
@@ -115,7 +115,7 @@ def _context(reference: Variant, number: int) -> Context:
     """A context whose noise floor was measured beforehand, on prompts that depend on its number alone."""
     from pytest_llmopt.checks._floor import PROMPTS as FLOOR_PROMPTS
     from pytest_llmopt.checks._floor import Benign
-    from pytest_llmopt.core.context import Context
+    from pytest_llmopt.core.side import Context
 
     folder = STATE / "floors" / str(number)
     prompts = _some(np.random.default_rng(number), FLOOR_PROMPTS)

@@ -152,11 +152,11 @@ def check(rounds: int, model: str, dtype: str) -> dict[str, Any]:
     """Seconds of an equivalence check with default sizes, by what they are spent on; the noise floor is known."""
     from pytest_llmopt.checks._floor import Benign
     from pytest_llmopt.checks.equivalent import equivalent
-    from pytest_llmopt.core.context import Context
     from pytest_llmopt.core.loading import LoadPolicy, fixtures_folder
     from pytest_llmopt.core.prompts import PromptSet
     from pytest_llmopt.core.registry import Registry
     from pytest_llmopt.core.sampling import SamplingParams
+    from pytest_llmopt.core.side import Context
     from pytest_llmopt.core.variant import Applied, Variant
     from pytest_llmopt.runtime.loader import Loader
 

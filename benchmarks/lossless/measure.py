@@ -20,14 +20,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytest_llmopt.runtime.side import Side
+
 from pytest_llmopt.checks.lossless import lossless
-from pytest_llmopt.core.context import Context
 from pytest_llmopt.core.loading import LoadPolicy, fixtures_folder
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.core.side import Context
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.runtime.loader import Loader
-from pytest_llmopt.runtime.side import Side
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent.parent / "tests/integration"))

@@ -137,7 +137,7 @@ def _keep(task: Task, name: str, verdict: dict[str, Any]) -> None:
 def _judge(task: Task, names: Sequence[str]) -> None:
     import torch
 
-    from pytest_llmopt.core.context import Context
+    from pytest_llmopt.core.side import Context
     from pytest_llmopt.runtime.side import Side
 
     entry = task.entry

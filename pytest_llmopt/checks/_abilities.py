@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.core.engine import KnowsAbilities, bare
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.side import Side
 
 LEFT_PADDING, PREFILL_CHUNK = "left_padding", "prefill_chunk"
 
 
-def lacks(side: Engine) -> Mapping[str, str]:
+def lacks(side: Side) -> Mapping[str, str]:
     """What the engine of a side cannot do, with the reason; nothing where it does not know."""
-    engine = bare(side)
-    return engine.lacks if isinstance(engine, KnowsAbilities) else {}
+    return side.lacks
 
 
-def lost(candidate: Engine, reference: Engine | None) -> Mapping[str, str]:
+def lost(candidate: Side, reference: Side | None) -> Mapping[str, str]:
     """What the candidate cannot do although the reference can: its optimizations broke it. Nothing without a reference.
 
     The reference is asked only where the candidate lacks something, which is rare.

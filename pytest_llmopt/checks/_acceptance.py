@@ -15,7 +15,7 @@ from pytest_llmopt.core.sampling import SamplingParams
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.tokens import TokenIds
 
 SAMPLED_TOKENS = 128
@@ -28,7 +28,7 @@ NEW_TOKENS = 16
 
 
 def sampled_acceptance(
-    candidate: Engine, reference: Engine, draft: Engine | None, contexts: Sequence[TokenIds], rates: Rates, seed: int
+    candidate: Side, reference: Side, draft: Side | None, contexts: Sequence[TokenIds], rates: Rates, seed: int
 ) -> SampledAcceptance | None:
     """What sampling at temperature 1 accepts of the draft model's proposals; None where no proposal was examined.
 

@@ -8,23 +8,22 @@ itself. In 16 bits rounding is as large as small bugs are, so a change proves it
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_llmopt.checks._floor_figures import Change, Floor, floor_of
 from pytest_llmopt.checks._floor_texts import Texts, texts_of
-from pytest_llmopt.core.engine import Varies
 from pytest_llmopt.core.errors import NothingToChangeError, RequirementMissingError, UnsoundReferenceError
+from pytest_llmopt.core.requests import Vary
+from pytest_llmopt.core.varied import SIXTEEN_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import TopLogprobs
     from pytest_llmopt.core.prompts import PromptSet
+    from pytest_llmopt.core.side import Side
 
-SIXTEEN_BITS = frozenset({"bfloat16", "float16"})
 PERMUTED, EAGER, FLOAT32 = "permuted", "eager attention", "float32"
 ROUNDING = 1e-6
 """Most mean KL divergence of a benign change in float32, in nats per token: a TF32 matrix product has 1.5e-6."""
@@ -48,7 +47,7 @@ ALONE = 2
 """Texts that are decoded one at a time."""
 
 
-def measure(engine: Engine, prompts: PromptSet) -> Floor:
+def measure(engine: Side, prompts: PromptSet) -> Floor:
     """The noise floor of an engine, from changes that proved to be benign.
 
     Raises:
@@ -99,7 +98,7 @@ def contradiction(name: str, figure: float, limit: float) -> UnsoundReferenceErr
 class _Measurement:
     """What was found so far."""
 
-    engine: Engine
+    engine: Side
     texts: Texts
     scored: Sequence[TopLogprobs]
     changes: list[Change] = field(default_factory=list)
@@ -188,33 +187,31 @@ class _Measurement:
             self.changes.append(batch)
         # Figures of a few texts are put in relation to one of all texts, which comes first.
         self.changes.sort(key=lambda item: len(item.rows), reverse=True)
-        if isinstance(self.engine, Varies):
+        if self.engine.can(Vary):
             self.attempt(EAGER, self._eager)
 
     def _eager(self) -> None:
-        with self._varied(EAGER):
-            eager = self.change(EAGER, self.engine.score(self.texts.given))
+        eager = self.change(EAGER, self.engine.varied(EAGER).score(self.texts.given))
         if self.judge_natural(eager):
             self.copies.append((EAGER, 0))
 
     def look_at_float32(self) -> None:
         """How large rounding is, and whether what must not matter does not where there is none."""
-        if isinstance(self.engine, Varies):
+        if self.engine.can(Vary):
             self.attempt(FLOAT32, self._float32)
 
     def _float32(self) -> None:
-        texts = self.texts
+        texts, engine = self.texts, self.engine.varied(FLOAT32)
         cut = texts.beginnings(STEPS)
-        with self._varied(FLOAT32):
-            wide = self.engine.score(texts.given)
-            decoded = [item.logprobs for item in self.engine.force(cut)]
-            base = [own[: len(item.token_ids)] for own, item in zip(wide, cut, strict=False)]
-            path = Change(texts.batched, base, decoded, tuple(range(len(cut))))
-            if not path.figure <= ROUNDING:
-                rows = range(min(ALONE, len(cut)))
-                alone = [self.engine.force([cut[row]], batch_size=1)[0].logprobs for row in rows]
-                own = Change("cached decode", base[: len(alone)], alone, tuple(rows))
-                path = own if not own.figure <= ROUNDING else path
+        wide = engine.score(texts.given)
+        decoded = [item.logprobs for item in engine.force(cut)]
+        base = [own[: len(item.token_ids)] for own, item in zip(wide, cut, strict=False)]
+        path = Change(texts.batched, base, decoded, tuple(range(len(cut))))
+        if not path.figure <= ROUNDING:
+            rows = range(min(ALONE, len(cut)))
+            alone = [engine.force([cut[row]], batch_size=1)[0].logprobs for row in rows]
+            own = Change("cached decode", base[: len(alone)], alone, tuple(rows))
+            path = own if not own.figure <= ROUNDING else path
         require_finite(wide, "computes in float32")
         self.contradicts(path.name, path.figure, ROUNDING)
         self.wide = self.change(FLOAT32, wide)
@@ -222,7 +219,7 @@ class _Measurement:
 
     def look_at_copies(self) -> None:
         """Neurons and residual channels in another order, one copy after the other, in place."""
-        if isinstance(self.engine, Varies):
+        if self.engine.can(Vary):
             for seed in range(COPIES):
                 if not self.attempt(PERMUTED, lambda seed=seed: self._permuted(seed)):  # type: ignore[misc]
                     break
@@ -238,14 +235,13 @@ class _Measurement:
     def _permuted(self, seed: int) -> None:
         if self.wide is not None:
             some = self.texts.given[:PROVED_ON]
-            with self._varied(FLOAT32), self._varied(PERMUTED, seed):
-                copy = self.engine.score(some)
+            copy = self.engine.varied(FLOAT32).varied(PERMUTED, seed).score(some)
             self._require_same(Change(PERMUTED, self.wide.changed[: len(some)], copy, ()).figure, ROUNDING, FLOAT32)
-        with self._varied(PERMUTED, seed):
-            scored = self.change(f"permuted {seed}", self.engine.score(self.texts.given))
-            # A copy that is another function need not be decoded.
-            decoding = self.texts.beginnings(STEPS) if seed == 0 and scored.figure <= self._limit_of_copies else []
-            decoded = [item.logprobs for item in self.engine.force(decoding)] if decoding else []
+        permuted = self.engine.varied(PERMUTED, seed)
+        scored = self.change(f"permuted {seed}", permuted.score(self.texts.given))
+        # A copy that is another function need not be decoded.
+        decoding = self.texts.beginnings(STEPS) if seed == 0 and scored.figure <= self._limit_of_copies else []
+        decoded = [item.logprobs for item in permuted.force(decoding)] if decoding else []
         self._require_same(scored.figure, self._limit_of_copies, self.engine.dtype)
         self.changes.append(scored)
         if decoded:
@@ -272,9 +268,3 @@ class _Measurement:
             reason = "it is not finite" if math.isnan(figure) else f"{figure:.2g} nats per token in {dtype}"
             msg = f"another function on this architecture: {reason}, where rounding explains {limit:.1g}"
             raise RequirementMissingError(PERMUTED, msg)
-
-    def _varied(self, change: str, seed: int = 0) -> ExitStack:
-        stack = ExitStack()
-        if isinstance(self.engine, Varies):
-            stack.enter_context(self.engine.varied(change, seed))
-        return stack

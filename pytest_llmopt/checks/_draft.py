@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING
 from pytest_llmopt.core.errors import RequirementMissingError
 
 if TYPE_CHECKING:
-    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.side import Side
 
 
-def open_draft(candidate: Engine) -> Engine | None:
+def open_draft(candidate: Side) -> Side | None:
     """The candidate's draft model, where it has one, the session can open it, and there is room for it."""
-    context = getattr(candidate, "context", None)
-    draft = candidate.draft
-    if draft is None or context is None or context.open is None:
+    draft, open_ = candidate.draft, candidate.context.open
+    if draft is None or open_ is None:
         return None
     try:
-        opened: Engine = context.open(draft)
+        return open_(draft)
     except RequirementMissingError as error:
         if error.name != "memory":
             raise
         return None
-    return opened

@@ -6,25 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.checks._benign_changes import SIXTEEN_BITS, measure
+from pytest_llmopt.checks._benign_changes import measure
 from pytest_llmopt.checks._floor_figures import Floor
 from pytest_llmopt.checks._floor_texts import PROMPTS
 from pytest_llmopt.checks._kept_floor import KeptFloor
-from pytest_llmopt.checks._relations import timed
-from pytest_llmopt.core.engine import Varies, bare
 from pytest_llmopt.core.environment import describe_environment, fingerprint
 from pytest_llmopt.core.loading import locate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import TopLogprobs
     from pytest_llmopt.core.prompts import PromptSet
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.tokens import Continuation
     from pytest_llmopt.core.variant import Variant
 
-__all__ = ["PROMPTS", "SIXTEEN_BITS", "Benign", "Floor"]
+__all__ = ["PROMPTS", "Benign", "Floor"]
 
 BESIDE = 2
 """Copies that score the candidate's own tokens."""
@@ -36,14 +34,14 @@ class Benign:
 
     cache: Path
 
-    def floor(self, reference: Engine, prompts: PromptSet) -> Floor:
+    def floor(self, reference: Side, prompts: PromptSet) -> Floor:
         """The noise floor of a reference in this environment: measured once, then read from the cache.
 
         Raises:
             UnsoundReferenceError: it is not finite, or contradicts itself under a change that must not matter.
         """
-        # The engine itself: a side remembers what it has scored, and hides what only some engines can do.
-        engine = bare(reference)
+        # It is compared with itself, so nothing that it said before counts as an answer.
+        engine = reference.fresh()
         belongs_to = {
             "variant": reference.variant.digest,
             "environment": fingerprint(describe_environment()),
@@ -52,24 +50,16 @@ class Benign:
         }
         key = fingerprint(dict(belongs_to))
         kept = KeptFloor(self.cache / "noise-floor" / f"{reference.variant.digest}-{key}.json", belongs_to)
-        with timed(reference):
-            floor = kept.read(engine)
-            if floor is None:
-                floor = measure(engine, prompts)
-                kept.write(floor, engine, prompts)
+        floor = kept.read(engine)
+        if floor is None:
+            floor = measure(engine, prompts)
+            kept.write(floor, engine, prompts)
         return floor
 
     @staticmethod
-    def beside(reference: Engine, floor: Floor, given: Sequence[Continuation]) -> list[list[TopLogprobs]]:
+    def beside(reference: Side, floor: Floor, given: Sequence[Continuation]) -> list[list[TopLogprobs]]:
         """Teacher-forced log-probabilities of the reference under each of a few benign changes, one after the other."""
-        engine = bare(reference)
-        scored = []
-        if isinstance(engine, Varies):
-            with timed(reference):
-                for change, seed in floor.copies[:BESIDE]:
-                    with engine.varied(change, seed):
-                        scored.append(engine.score(given))
-        return scored
+        return [reference.varied(change, seed).score(given) for change, seed in floor.copies[:BESIDE]]
 
 
 def _weights(variant: Variant) -> list[tuple[str, int, int]]:

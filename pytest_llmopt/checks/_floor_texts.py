@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_llmopt.core.answers import Generation
-    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import TopLogprobs
     from pytest_llmopt.core.prompts import PromptSet
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.tokens import TokenIds
 
 PROMPTS, TOKENS = 8, 40
@@ -50,7 +50,7 @@ class Texts:
         return Continuation(item.prompt_ids, item.token_ids[:tokens])
 
 
-def texts_of(engine: Engine, prompts: PromptSet) -> Texts:
+def texts_of(engine: Side, prompts: PromptSet) -> Texts:
     """The first prompts, each decoded beyond its end, so that texts that end at once are as long as others."""
     chosen = prompts.take(PROMPTS)
     room = engine.max_length or CONTEXT + TOKENS + LEAST
@@ -63,13 +63,13 @@ def texts_of(engine: Engine, prompts: PromptSet) -> Texts:
     return Texts(tuple(item.continuation for item in whole), tuple(item.logprobs for item in whole))
 
 
-def without_end(tokens: TokenIds, engine: Engine) -> TokenIds:
+def without_end(tokens: TokenIds, engine: Side) -> TokenIds:
     """The tokens before the first one that ends a text, which cannot be forced."""
     ends = [place for place, token in enumerate(tokens) if token in engine.eos_token_ids]
     return tokens[: ends[0]] if ends else tokens
 
 
-def _until_the_end(engine: Engine, item: Generation, running: TokenIds) -> Generation:
+def _until_the_end(engine: Side, item: Generation, running: TokenIds) -> Generation:
     """What can be forced once more. Some engines end a text although they are told to go on: then the running text."""
     kept = len(without_end(item.token_ids, engine))
     if kept == len(item.token_ids):
@@ -79,7 +79,7 @@ def _until_the_end(engine: Engine, item: Generation, running: TokenIds) -> Gener
     return dataclasses.replace(item, logprobs=item.logprobs[:kept])
 
 
-def _running_text(engine: Engine, encoded: Sequence[TokenIds], tokens: int) -> TokenIds:
+def _running_text(engine: Side, encoded: Sequence[TokenIds], tokens: int) -> TokenIds:
     """The prompts one after the other, as often as it takes, without tokens that would end a text."""
     several = [token for token in chain.from_iterable(encoded) if token not in engine.eos_token_ids]
     several = several or [token for token in range(engine.vocab_size) if token not in engine.eos_token_ids][:tokens]

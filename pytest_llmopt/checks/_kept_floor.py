@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.prompts import PromptSet
+    from pytest_llmopt.core.side import Side
 
 EDITION = 3
 """Counts changes of what is measured and kept: a floor of another edition is measured again."""
@@ -44,7 +44,7 @@ class KeptFloor:
     belongs_to: Mapping[str, Any]
     """What the floor is measured on, as plain JSON values."""
 
-    def read(self, engine: Engine) -> Floor | None:
+    def read(self, engine: Side) -> Floor | None:
         """The floor, where there is one of this very reference; warns, naming the file, where there is another."""
         try:
             return self._read(engine) if self.file.is_file() else None
@@ -55,7 +55,7 @@ class KeptFloor:
         warnings.warn(message, StaleCacheWarning, stacklevel=2)
         return None
 
-    def _read(self, engine: Engine) -> Floor:
+    def _read(self, engine: Side) -> Floor:
         try:
             content = json.loads(self.file.read_text(encoding="utf-8"))
             digest, kept = content.pop("digest"), content
@@ -75,7 +75,7 @@ class KeptFloor:
         _compare(engine, kept["probe"], floor)
         return floor
 
-    def write(self, floor: Floor, engine: Engine, prompts: PromptSet) -> None:
+    def write(self, floor: Floor, engine: Side, prompts: PromptSet) -> None:
         """Keep a floor; where there is no place for it, the verdict stands, and a warning says what that costs."""
         tokens = _probe_tokens(engine, prompts)
         probe = {"tokens": tokens, "logprobs": _logprobs(engine, tokens)}
@@ -91,18 +91,18 @@ class KeptFloor:
             warnings.warn(message, StaleCacheWarning, stacklevel=2)
 
 
-def _probe_tokens(engine: Engine, prompts: PromptSet) -> list[int]:
+def _probe_tokens(engine: Side, prompts: PromptSet) -> list[int]:
     several = [token for prompt in prompts.take(PROBE_TOKENS) for token in without_end(prompt.encode(engine), engine)]
     return (several or [0])[: min(PROBE_TOKENS, engine.max_length or PROBE_TOKENS)]
 
 
-def _logprobs(engine: Engine, tokens: list[int]) -> list[float]:
+def _logprobs(engine: Side, tokens: list[int]) -> list[float]:
     """Of the tokens after the first; of the first after itself where there is no other."""
     given = tuple(tokens if len(tokens) > 1 else tokens * 2)
     return [float(value) for value in engine.score([Continuation(given[:1], given[1:])])[0].token_logprobs]
 
 
-def _compare(engine: Engine, probe: Mapping[str, Any], floor: Floor) -> None:
+def _compare(engine: Side, probe: Mapping[str, Any], floor: Floor) -> None:
     if max(probe["tokens"]) >= engine.vocab_size:
         msg = "belongs to a model with another vocabulary"
         raise _UnusableError(msg)

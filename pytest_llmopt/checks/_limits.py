@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_llmopt.core.values import NonNegative, fit_fields
 
 if TYPE_CHECKING:
-    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.side import Side
 
 
 @dataclass(frozen=True)
@@ -58,18 +58,18 @@ ROUNDED_LIKE = dict.fromkeys(("int8", "fp8", "float8", "float8_e4m3fn", "nvfp4")
 one lies in the middle of two steps: bitsandbytes' int8 in float32 moves by a mean KL of 5e-5, at worst 4e-4."""
 
 
-def limits_for(candidate: Engine, reference: Engine) -> Limits:
+def limits_for(candidate: Side, reference: Side) -> Limits:
     """The limits of the coarser of the two dtypes."""
     order = list(LIMITS)
     return LIMITS[order[max(order.index(known_dtype(side)) for side in (candidate, reference))]]
 
 
-def known_dtype(engine: Engine) -> str:
+def known_dtype(engine: Side) -> str:
     """The dtype that an engine computes in; the coarsest that is known where it has one of its own."""
     return engine.dtype if engine.dtype in LIMITS else COARSEST
 
 
-def shape_limits(candidate: Engine) -> Limits:
+def shape_limits(candidate: Side) -> Limits:
     """The limits of its dtype, or of the coarser one that its optimizations round activations to (`activations`)."""
     stated = [getattr(item.options, "activations", None) for item in candidate.variant.optimizations]
     dtypes = [known_dtype(candidate), *(ROUNDED_LIKE.get(dtype, dtype) for dtype in stated if dtype)]

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from pytest_llmopt.checks._group_claims import group_claims
 from pytest_llmopt.checks._modules import measure
+from pytest_llmopt.checks._probe import NEEDED, Probe
 from pytest_llmopt.core.claims import Claim
-from pytest_llmopt.core.engine import bare
-from pytest_llmopt.core.probing import Probes
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 from pytest_llmopt.core.weight_format import HasWeightFormat
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from pytest_llmopt.checks._modules import Measured
     from pytest_llmopt.core.claims import Use
-    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.weight_format import WeightFormat
 
 SHORTFALL_DB = 1.5
@@ -38,13 +37,12 @@ UNPROMISED_ERROR = 0.5
 """Of the power of int8 rounding, where none is promised; bitsandbytes' 4-bit kernels for a CPU give up to 0.17."""
 
 
-def module_claims(options: object, candidate: Engine, reference: Engine, use: Use, *, seed: int = 0) -> list[Claim]:
+def module_claims(options: object, candidate: Side, reference: Side, use: Use, *, seed: int = 0) -> list[Claim]:
     """The claims of a quantizer's `weight_format`; none where it has none, or where an engine cannot be probed."""
     form = options.weight_format if isinstance(options, HasWeightFormat) else None
-    own, theirs = (bare(side) for side in (candidate, reference))
-    if form is None or not isinstance(own, Probes) or not isinstance(theirs, Probes):
+    if form is None or not all(side.can(*NEEDED) for side in (candidate, reference)):
         return []
-    found, changed = measure(form, own, theirs, use, seed=seed)
+    found, changed = measure(form, Probe(candidate), Probe(reference), use, seed=seed)
     claims = [
         Claim(
             "kept_modules_changed",

@@ -24,9 +24,10 @@ from pytest_llmopt.statistics.fake_quantizers import sqnr_db
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pytest_llmopt.checks._probe import Probe
     from pytest_llmopt.core.claims import Use
     from pytest_llmopt.core.logprobs import FloatArray, IntArray
-    from pytest_llmopt.core.probing import AffineMap, Probes, StoredMap
+    from pytest_llmopt.core.probing import AffineMap, StoredMap
     from pytest_llmopt.core.weight_format import WeightFormat
 
 WEIGHTS = 2**28
@@ -80,7 +81,7 @@ class Measured:
 
 
 def measure(
-    form: WeightFormat, candidate: Probes, reference: Probes, use: Use, *, seed: int
+    form: WeightFormat, candidate: Probe, reference: Probe, use: Use, *, seed: int
 ) -> tuple[list[Measured], list[str]]:
     """The projections that the format covers, and the names of those that should have stayed and did not."""
     rng = np.random.default_rng(seed)
@@ -91,30 +92,32 @@ def measure(
     covered = [item for item in use.inspection.projections if not item.is_head and not form.keeps(item.name)]
     share = min(1.0, WEIGHTS / max(1, sum(item.parameters for item in covered)))
     unit = coarsest(use.dtype, form.computes_in)
-    samples = {item.name: _sample(form, candidate.shape_of(item.name), share, rng) for item in covered}
+    samples = {item.name: _sample(form, candidate.shape(item.name).size, share, rng) for item in covered}
     fitted = _factors(samples, candidate, reference) if form.rescaled else {}
     found = []
     for item in covered if fitted or not form.rescaled else ():
-        sample, shape = samples[item.name], candidate.shape_of(item.name)
+        sample, shape = samples[item.name], candidate.shape(item.name)
         stored = reference.stored(item.name, sample)
-        if stored is None or stored.weight.shape[1] != shape[1]:
+        if stored is None or stored.weight.shape[1] != shape.inputs:
             continue
         if form.rescaled:
             stored = rescaled(item.name, stored, sample, fitted)
         effective = candidate.effective(item.name, sample)
         pushed = None if item.is_expert else _pushed(candidate, item.name, sample, rng)
-        order = candidate.order_of(item.name) if form.act_order else None
-        found.append(_measured(form, item.name, stored, effective, pushed, unit, sample, order, len(sample) / shape[0]))
+        order = shape.order if form.act_order else None
+        found.append(
+            _measured(form, item.name, stored, effective, pushed, unit, sample, order, len(sample) / shape.outputs)
+        )
     changed = [item.name for item in kept if _changed(item.name, candidate, reference, use.dtype, rng)]
     return found, changed
 
 
-def _factors(samples: Mapping[str, IntArray], candidate: Probes, reference: Probes) -> dict[str, Factors]:
+def _factors(samples: Mapping[str, IntArray], candidate: Probe, reference: Probe) -> dict[str, Factors]:
     """How projections were rescaled; nothing where most are not the reference's at all, as rotated ones are not."""
     found = {}
     for name, sample in samples.items():
         stored = reference.stored(name, sample)
-        if stored is not None and stored.weight.shape[1] == candidate.shape_of(name)[1]:
+        if stored is not None and stored.weight.shape[1] == candidate.shape(name).inputs:
             found[name] = factors(stored, candidate.effective(name, sample))
     cosines = [item.cosine for item in found.values()]
     return found if cosines and not float(np.median(cosines)) < SAME_MATRIX else {}
@@ -145,8 +148,8 @@ class Pushed:
     """`[2, outputs]`: the first large and the first small one, each in a batch of its own."""
 
 
-def _pushed(candidate: Probes, name: str, sample: IntArray, rng: np.random.Generator) -> Pushed:
-    rows = _inputs(candidate.shape_of(name)[1], rng)
+def _pushed(candidate: Probe, name: str, sample: IntArray, rng: np.random.Generator) -> Pushed:
+    rows = _inputs(candidate.shape(name).inputs, rng)
     together = candidate.push(name, rows[:, None], sample)[:, 0]
     alone = np.concatenate([candidate.push(name, row[None, None], sample)[0] for row in rows[:2]])
     return Pushed(rows, together, alone)
@@ -253,13 +256,13 @@ def _batch_dependence(pushed: Pushed, weight: FloatArray, unit: float) -> float:
     return max(changes) / allowed if not np.isnan(changes).any() else math.nan
 
 
-def _changed(name: str, candidate: Probes, reference: Probes, dtype: str, rng: np.random.Generator) -> bool:
+def _changed(name: str, candidate: Probe, reference: Probe, dtype: str, rng: np.random.Generator) -> bool:
     """Whether outputs differ in a bit; some loaders turn the whole model to 16 bits, which is allowed for.
 
     Each output is one weight, so that a reference in more bits gives the same once it is rounded.
     """
-    width = reference.shape_of(name)[1]
-    if candidate.shape_of(name) != reference.shape_of(name):
+    width = reference.shape(name).inputs
+    if candidate.shape(name).size != reference.shape(name).size:
         return True
     rows = _one_hot(rng.permutation(width)[:KEPT_ROWS], width)
     return not np.array_equal(candidate.push(name, rows), rounded_to(dtype, reference.push(name, rows)))

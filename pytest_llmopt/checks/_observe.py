@@ -27,10 +27,10 @@ from pytest_llmopt.core.tokens import Continuation
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import FloatArray
     from pytest_llmopt.core.prompt import Prompt
     from pytest_llmopt.core.prompts import PromptSet
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.tokens import TokenIds
 
 CONTEXTS = (8, 24, 60, 120, 250, 470)
@@ -122,12 +122,12 @@ class Depth:
     prompts: PromptSet
     _encoded: dict[int, TokenIds] = field(default_factory=dict)
 
-    def room(self, *sides: Engine) -> int:
+    def room(self, *sides: Side) -> int:
         """Tokens of the longest text that both sides have room for, one to spare."""
         limits = [side.max_length for side in sides if side.max_length is not None]
         return min([self.deepest, *limits]) - 1
 
-    def text(self, engine: Engine, length: int) -> TokenIds:
+    def text(self, engine: Side, length: int) -> TokenIds:
         """Running text of the prompts."""
         if length not in self._encoded:
             self._encoded[length] = running_text(self.prompts, engine, length)
@@ -135,8 +135,8 @@ class Depth:
 
 
 def decode(
-    candidate: Engine,
-    reference: Engine,
+    candidate: Side,
+    reference: Side,
     prompts: Sequence[Prompt],
     max_new_tokens: int,
     stop_token_ids: TokenIds = (),
@@ -162,7 +162,7 @@ def decode(
 
 
 def widen(
-    run: Run, candidate: Engine, reference: Engine, prompts: Sequence[Prompt], max_new_tokens: int, depth: Depth
+    run: Run, candidate: Side, reference: Side, prompts: Sequence[Prompt], max_new_tokens: int, depth: Depth
 ) -> Run:
     """Decode again, to the end and up to stops; then force tokens deep in the context, by every way in.
 
@@ -193,13 +193,13 @@ def widen(
     return dataclasses.replace(run, recompiled=recompiled, depth_left_out=left_out)
 
 
-def _no_pieces(candidate: Engine, reference: Engine) -> str:
+def _no_pieces(candidate: Side, reference: Side) -> str:
     """Why its architecture cannot read a text in pieces; empty where it can, or where only the candidate cannot."""
     reason = "" if PREFILL_CHUNK in lost(candidate, reference) else lacks(candidate).get(PREFILL_CHUNK, "")
     return f"the architecture cannot process a prompt in pieces: {reason}" if reason else ""
 
 
-def _forced(candidate: Engine, reference: Engine, depth: Depth) -> tuple[Observed, ...]:
+def _forced(candidate: Side, reference: Side, depth: Depth) -> tuple[Observed, ...]:
     """Tokens forced one at a time behind contexts of several lengths, all rows together."""
     room = min(depth.room(candidate, reference), CONTEXTS[-1] + depth.forced_tokens)
     tokens = min(depth.forced_tokens, max(1, room - 1))
@@ -213,21 +213,21 @@ def _forced(candidate: Engine, reference: Engine, depth: Depth) -> tuple[Observe
     return _observed(reference, names, candidate.force(given), path="forced")
 
 
-def _texts(candidate: Engine, reference: Engine, depth: Depth, rows: int) -> tuple[list[str], list[Continuation]]:
+def _texts(candidate: Side, reference: Side, depth: Depth, rows: int) -> tuple[list[str], list[Continuation]]:
     """Texts to read, with their names."""
     length = min(PIECE_LENGTH, depth.room(candidate, reference))
     texts = stretches(depth.text(candidate, PIECE_ROWS * (length + 1)), PIECE_ROWS, length)[:rows]
     return [f"running text {row}" for row in range(len(texts))], [Continuation(text[:1], text[1:]) for text in texts]
 
 
-def _in_pieces(candidate: Engine, reference: Engine, depth: Depth) -> tuple[Observed, ...]:
+def _in_pieces(candidate: Side, reference: Side, depth: Depth) -> tuple[Observed, ...]:
     """Texts read many tokens at a time over the cache."""
     names, given = _texts(candidate, reference, depth, PIECE_ROWS)
     pieces = candidate.force(given, prefill_chunk=PIECE, report_prompt=True)
     return _observed(reference, [f"{name} (in pieces of {PIECE})" for name in names], pieces, path="chunked")
 
 
-def _forward(candidate: Engine, reference: Engine, depth: Depth) -> tuple[Observed, ...]:
+def _forward(candidate: Side, reference: Side, depth: Depth) -> tuple[Observed, ...]:
     """Texts read in one pass without a cache."""
     names, given = _texts(candidate, reference, depth, FORWARD_ROWS)
     alone = [
@@ -237,7 +237,7 @@ def _forward(candidate: Engine, reference: Engine, depth: Depth) -> tuple[Observ
     return _observed(reference, [f"{name} (without a cache)" for name in names], alone, path="forward")
 
 
-def _deep(candidate: Engine, reference: Engine, depth: Depth) -> tuple[Observed, ...]:
+def _deep(candidate: Side, reference: Side, depth: Depth) -> tuple[Observed, ...]:
     """A few tokens at each of several depths, and every position of one text as long as there is room for."""
     room = depth.room(candidate, reference)
     if room <= CONTEXTS[-1] + depth.forced_tokens + DEEP_TOKENS:
@@ -273,7 +273,7 @@ def _stop(generation: Generation) -> int:
 
 
 def _observed(
-    reference: Engine,
+    reference: Side,
     names: Sequence[str],
     generations: Sequence[Generation],
     *,

@@ -10,8 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import FloatArray, TopLogprobs
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.tokens import Continuation
 
 SHOWN = 5
@@ -26,7 +26,7 @@ class Place:
     continuation: Continuation
     index: int
 
-    def describe(self, engine: Engine, reference: TopLogprobs, candidate: TopLogprobs) -> list[str]:
+    def describe(self, engine: Side, reference: TopLogprobs, candidate: TopLogprobs) -> list[str]:
         """Three lines: where it is, the text that leads there, and the favorites of both sides."""
         position = len(self.continuation.prompt_ids) + self.index
         before = (self.continuation.prompt_ids + self.continuation.token_ids)[:position]
@@ -39,7 +39,7 @@ class Place:
         ]
 
 
-def favorites(engine: Engine, logprobs: TopLogprobs, index: int) -> str:
+def favorites(engine: Side, logprobs: TopLogprobs, index: int) -> str:
     """The most probable tokens at a position, with their probabilities."""
     shown = zip(logprobs.top_ids[index, :SHOWN], logprobs.top_logprobs[index, :SHOWN], strict=True)
     return ", ".join(f"{engine.decode([int(token)])!r} {np.exp(logprob):.3f}" for token, logprob in shown)

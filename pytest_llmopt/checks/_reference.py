@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmopt.core.engine import Processes, bare
 from pytest_llmopt.core.errors import UnsoundReferenceError
+from pytest_llmopt.core.requests import ScoreChoice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import TopLogprobs
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.tokens import Continuation, TokenIds
 
 
@@ -46,12 +46,13 @@ def require_finite_reference(
 
 
 def choices(
-    reference: Engine, given: Sequence[Continuation], scored: Sequence[TopLogprobs], stop_token_ids: TokenIds = ()
+    reference: Side, given: Sequence[Continuation], scored: Sequence[TopLogprobs], stop_token_ids: TokenIds = ()
 ) -> Sequence[TopLogprobs]:
     """What the reference's choice of each token rests on: behind its logits processors, where it has any.
 
     A penalty that both sides have makes another token the best one; by the bare log-probabilities that would be regret.
     """
-    engine = bare(reference)
-    processed = engine.processed(given, stop_token_ids) if given and isinstance(engine, Processes) else None
+    if not given or not reference.can(ScoreChoice):
+        return scored
+    processed = reference.ask(ScoreChoice(tuple(given), stop_token_ids))
     return scored if processed is None else processed

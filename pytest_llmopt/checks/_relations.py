@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pytest_llmopt.checks._places import Place
 from pytest_llmopt.checks._texts import FIRST_END, context_room, running_text
 from pytest_llmopt.checks._vocabulary import require_vocabulary
-from pytest_llmopt.core.engine import bare
 from pytest_llmopt.core.errors import NoRoomError
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.relation import Case, NotApplicableError, RelationBrokenError, Subject
@@ -22,13 +20,12 @@ from pytest_llmopt.statistics.divergence import kl_divergence, logprob_differenc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import AbstractContextManager
 
     from pytest_llmopt.checks._limits import Limits
     from pytest_llmopt.core.answers import Generation
-    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import FloatArray
     from pytest_llmopt.core.relation import Pair, Relation
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.tokens import TokenIds
 
 CONTEXT_TOKENS = 32
@@ -97,7 +94,7 @@ def exceeds(kl: FloatArray, limits: Limits) -> bool:
     return not (np.max(kl) <= limits.worst_kl and np.mean(kl) <= limits.mean_kl)
 
 
-def run(name: str, relation: Relation, subject: Subject, reference: Engine | None = None) -> Outcome:
+def run(name: str, relation: Relation, subject: Subject, reference: Side | None = None) -> Outcome:
     """What a relation finds. An error that is no refusal comes with the name of the relation.
 
     Unless the reference ends in the same error: then the architecture or the library cannot do it, no optimization
@@ -123,12 +120,13 @@ def run(name: str, relation: Relation, subject: Subject, reference: Engine | Non
     return Outcome(name, promise, tuple(found))
 
 
-def _ends_alike(relation: Relation, subject: Subject, reference: Engine, error: Exception) -> bool:
+def _ends_alike(relation: Relation, subject: Subject, reference: Side, error: Exception) -> bool:
     """Whether a relation ends in an error of the same type on the reference."""
-    engine = bare(reference)
-    reopen = getattr(getattr(reference, "context", None), "reopen", None)
+    engine = reference.fresh()
     try:
-        other = dataclasses.replace(subject, engine=engine, inspection=engine.inspect(), reopen=reopen)
+        other = dataclasses.replace(
+            subject, engine=engine, inspection=engine.inspect(), reopen=reference.context.reopen
+        )
         for _ in relation(other):
             pass
     except Exception as own:  # noqa: BLE001 - whatever it is, it is only compared
@@ -137,21 +135,20 @@ def _ends_alike(relation: Relation, subject: Subject, reference: Engine, error: 
 
 
 def subject_of(
-    candidate: Engine,
+    candidate: Side,
     prompts: object,
     *,
     num_prompts: int,
     max_new_tokens: int,
     asked: bool,
-    reference: Engine | None = None,
+    reference: Side | None = None,
 ) -> Subject:
     """An engine with a few prompts that it has decoded once: its very first call where nothing else has used it.
 
     Raises:
         OptionError: it has room for no prompt with its output.
     """
-    # The engine itself: a side hides what only some engines can do. Its time is taken by `timed`.
-    engine = bare(candidate)
+    engine = candidate.fresh()
     room = context_room(engine, CONTEXT_TOKENS, max_new_tokens)
     everything = PromptSet.of(prompts)
     chosen = everything.take(num_prompts)
@@ -164,12 +161,11 @@ def subject_of(
     cases = tuple(
         Case(prompt.id, item.continuation, item.logprobs) for prompt, item in zip(chosen, decoded, strict=True)
     )
-    context = getattr(candidate, "context", None)
-    against = None if reference is None else bare(reference)
-    return Subject(engine, cases, text, engine.inspect(), getattr(context, "reopen", None), asked, against)
+    against = None if reference is None else reference.fresh()
+    return Subject(engine, cases, text, engine.inspect(), candidate.context.reopen, asked, against)
 
 
-def _whole(engine: Engine, decoded: Sequence[Generation], text: TokenIds) -> list[Generation]:
+def _whole(engine: Side, decoded: Sequence[Generation], text: TokenIds) -> list[Generation]:
     """As many tokens of each prompt as were asked for: where an engine ended although it was to go on, those of a text.
 
     The first call of an engine that does as it is asked stays the evidence.
@@ -181,12 +177,6 @@ def _whole(engine: Engine, decoded: Sequence[Generation], text: TokenIds) -> lis
         for place, item in zip(short, forced, strict=True):
             items[place] = item
     return items
-
-
-def timed(candidate: Any) -> AbstractContextManager[None]:
-    """Count what happens inside as engine time, where the candidate has a watch."""
-    watch = getattr(candidate, "stopwatch", None)
-    return nullcontext() if watch is None else watch.running()
 
 
 def broken(outcomes: Sequence[Outcome], limits: Limits) -> list[tuple[Outcome, Judged]]:

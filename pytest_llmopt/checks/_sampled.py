@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_llmopt.core.answers import Generation
-    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import BoolArray, FloatArray, IntArray
     from pytest_llmopt.core.prompt import Prompt
     from pytest_llmopt.core.sampling import SamplingParams
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.tokens import Continuation
 
 ROUNDING_KL = 2e-4
@@ -129,9 +129,9 @@ class Found:
 class Sample:
     """Everything that was drawn so far."""
 
-    candidate: Engine
-    reference: Engine
-    draft: Engine | None
+    candidate: Side
+    reference: Side
+    draft: Side | None
     rates: Rates
     sampling: SamplingParams
     """But for the seed, which every round has of its own."""

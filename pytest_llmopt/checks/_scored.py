@@ -19,9 +19,9 @@ from pytest_llmopt.statistics.divergence import kl_divergence, logprob_differenc
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import BoolArray, FloatArray
     from pytest_llmopt.core.sampling import SamplingParams
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.tokens import TokenIds
 
 FLIP_MARGIN = 0.5
@@ -81,7 +81,7 @@ class Scored:
 
 
 def score(
-    candidate: Engine, reference: Engine, prompts: Sequence[tuple[str, TokenIds]], sampling: SamplingParams
+    candidate: Side, reference: Side, prompts: Sequence[tuple[str, TokenIds]], sampling: SamplingParams
 ) -> list[Scored]:
     """The prompts' own text, scored by both sides without a cache, and what the candidate samples after it.
 

@@ -15,10 +15,10 @@ from pytest_llmopt.statistics.warping import IncompleteEvidenceError, warp
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import FloatArray, TopLogprobs
     from pytest_llmopt.core.prompts import PromptSet
     from pytest_llmopt.core.sampling import SamplingParams
+    from pytest_llmopt.core.side import Side
 
 SHARE = 0.25
 """Of all tokens that are sampled at such places."""
@@ -41,7 +41,7 @@ class Telling:
     max_new_tokens: int
 
     @classmethod
-    def of(cls, reference: Engine, prompts: PromptSet, sampling: SamplingParams) -> Self:
+    def of(cls, reference: Side, prompts: PromptSet, sampling: SamplingParams) -> Self:
         """The places of the prompts where the law after warping is most unlike that of a sampler with a fault in it.
 
         Args:

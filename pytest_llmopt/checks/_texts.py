@@ -10,8 +10,8 @@ from pytest_llmopt.core.errors import OptionError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.prompt import Prompt
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.tokens import TokenIds
 
 FIRST_END, END_EVERY = 7, 101
@@ -19,7 +19,7 @@ FIRST_END, END_EVERY = 7, 101
 block size, and far enough apart for most of a text to lie before the next one."""
 
 
-def context_room(engine: Engine, most: int, max_new_tokens: int) -> int:
+def context_room(engine: Side, most: int, max_new_tokens: int) -> int:
     """Tokens of context that there is room for beside the new ones, up to a number.
 
     Raises:
@@ -37,7 +37,7 @@ def context_room(engine: Engine, most: int, max_new_tokens: int) -> int:
     return min(most, room)
 
 
-def running_text(prompts: Iterable[Prompt], engine: Engine, length: int) -> TokenIds:
+def running_text(prompts: Iterable[Prompt], engine: Side, length: int) -> TokenIds:
     """So many tokens: one prompt after the other, each different one once, then from the beginning again.
 
     A token that ends a text stands in it at fixed places, where the engine has one: masks, positions and caches that
@@ -54,7 +54,7 @@ def stretches(text: TokenIds, rows: int, length: int) -> list[TokenIds]:
     return [text[start : start + length] for start in starts[:rows]]
 
 
-def _with_ends(tokens: Iterator[int], engine: Engine) -> Iterator[int]:
+def _with_ends(tokens: Iterator[int], engine: Side) -> Iterator[int]:
     # Some configurations name an end that the vocabulary does not have.
     ends = cycle(sorted(token for token in engine.eos_token_ids if token < engine.vocab_size))
     yield from islice(tokens, FIRST_END)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pytest_llmopt.core.answers import Generation
-    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.side import Side
 
 Given = ParamSpec("Given")
 
@@ -34,7 +34,7 @@ class OutsideVocabularyError(LlmoptError):
         return Verdict(check, {"outside_vocabulary": metric}, str(self), lines, {"emitted tokens": self.tokens})
 
 
-def require_vocabulary(names: Sequence[str], generations: Sequence[Generation], judge: Engine) -> None:
+def require_vocabulary(names: Sequence[str], generations: Sequence[Generation], judge: Side) -> None:
     """Refuse to hand on tokens that the side which is to judge them does not have.
 
     Args:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pytest_llmopt.checks._drift import Observed
     from pytest_llmopt.checks._floor import Benign, Floor
     from pytest_llmopt.checks._limits import Limits
-    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import FloatArray
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.statistics.shift import DriftTest
 
 FEWEST_PROMPTS = 4
@@ -49,7 +49,7 @@ class Beside:
     @classmethod
     def of(
         cls,
-        reference: Engine,
+        reference: Side,
         benign: Benign | None,
         floor: Floor | None,
         observed: Sequence[Observed],
@@ -137,7 +137,7 @@ def _within(practical: float, test: DriftTest | None) -> Tolerance:
     return Tolerance(at_most=practical if test is None or test.alarm else math.inf)
 
 
-def _floor_kl(reference: Engine, benign: Benign, floor: Floor, observed: Sequence[Observed]) -> list[FloatArray]:
+def _floor_kl(reference: Side, benign: Benign, floor: Floor, observed: Sequence[Observed]) -> list[FloatArray]:
     """KL of benign copies of the reference from it at the very same positions: `[tokens]` per prompt, the noisiest one.
 
     A prompt where the copies happen to agree (in 16 bits on a CPU, to the bit) is no quieter for other changes, such as

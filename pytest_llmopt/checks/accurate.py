@@ -38,7 +38,7 @@ from pytest_llmopt.statistics.perplexity import perplexity_ratio
 
 if TYPE_CHECKING:
     from pytest_llmopt.checks._scored import Scored
-    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.tokens import TokenIds
 
 __all__ = ["accurate"]
@@ -63,8 +63,8 @@ Outcomes: TypeAlias = Annotated[Sequence[tuple[Right, Right]], Length(1)]
 @checked
 @fails_outside_vocabulary
 def accurate(
-    candidate: Engine,
-    reference: Engine,
+    candidate: Side,
+    reference: Side,
     prompts: object,
     *,
     kl_divergence: NonNegative | None = None,
@@ -130,7 +130,7 @@ def accurate(
 
 
 def _chosen(
-    given: PromptSet, engine: Engine, first: int, most: int, room: int
+    given: PromptSet, engine: Side, first: int, most: int, room: int
 ) -> tuple[list[tuple[str, TokenIds]], list[tuple[str, TokenIds]]]:
     """The prompts that the sample grows by, in their order, and the longest that fits of those left out at first."""
     encoded = [(prompt.id, prompt.encode(engine)) for prompt in given]
@@ -141,7 +141,7 @@ def _chosen(
 
 
 def _limits(
-    candidate: Engine, kl_divergence: float | None, top1_agreement: float | None, perplexity_ratio: float | None
+    candidate: Side, kl_divergence: float | None, top1_agreement: float | None, perplexity_ratio: float | None
 ) -> AccuracyLimits:
     """The limits given, else the loosest that the candidate's optimizations state for themselves."""
     stated = [
@@ -234,7 +234,7 @@ def _too_little(metrics: dict[str, Metric], looked_at: dict[str, int]) -> list[s
     return lines
 
 
-def _costs(candidate: Engine, reference: Engine, scored: Sequence[Scored]) -> dict[str, Metric]:
+def _costs(candidate: Side, reference: Side, scored: Sequence[Scored]) -> dict[str, Metric]:
     """What the weights hold, and how fast each prompt was decoded beside others. Reported, not judged."""
     own, theirs = candidate.footprint(), reference.footprint()
     metrics = {
@@ -280,7 +280,7 @@ def _evidence(metrics: dict[str, Metric]) -> str:
 
 
 def _diagnosis(
-    candidate: Engine, scored: Sequence[Scored], limits: AccuracyLimits, metrics: dict[str, Metric]
+    candidate: Side, scored: Sequence[Scored], limits: AccuracyLimits, metrics: dict[str, Metric]
 ) -> tuple[str, ...]:
     ids, continuations = [item.prompt_id for item in scored], [item.continuation for item in scored]
     row, place = worst_place(ids, continuations, [item.kl for item in scored])

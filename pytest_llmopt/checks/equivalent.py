@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,17 +16,19 @@ import numpy as np
 
 from pytest_llmopt.checks._benign_changes import contradiction
 from pytest_llmopt.checks._drift import classes
-from pytest_llmopt.checks._floor import SIXTEEN_BITS, Benign
+from pytest_llmopt.checks._floor import Benign
 from pytest_llmopt.checks._limits import Limits, limits_for
 from pytest_llmopt.checks._observe import Depth, Run, decode, ways_in, widen
 from pytest_llmopt.checks._places import Place, worst_place
 from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
 from pytest_llmopt.checks._ways import Beside, drifts, judge_way, largest
 from pytest_llmopt.core.arguments import checked
-from pytest_llmopt.core.engine import Varies, bare
 from pytest_llmopt.core.prompt import require_room
 from pytest_llmopt.core.prompts import PromptSet
+from pytest_llmopt.core.requests import Vary
+from pytest_llmopt.core.side import Context
 from pytest_llmopt.core.values import LARGEST, Count, CountOrNone, Probability, Range
+from pytest_llmopt.core.varied import SIXTEEN_BITS
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.drift import FALSE_ALARM
 from pytest_llmopt.statistics.noise import NEAR_TIE, tie_margin, times_floor
@@ -39,8 +40,7 @@ if TYPE_CHECKING:
     from pytest_llmopt.checks._floor import Floor
     from pytest_llmopt.checks._ways import Way
     from pytest_llmopt.core.answers import Generation
-    from pytest_llmopt.core.context import Context
-    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.side import Side
 
 __all__ = ["equivalent"]
 
@@ -60,8 +60,8 @@ DIVERGENCES = frozenset({"max_regret", "mean_kl", "worst_kl", "kl_after_change"}
 @checked
 @fails_outside_vocabulary
 def equivalent(
-    candidate: Engine,
-    reference: Engine,
+    candidate: Side,
+    reference: Side,
     prompts: object,
     *,
     max_new_tokens: Count = 48,
@@ -94,8 +94,7 @@ def equivalent(
     """
     chosen = PromptSet.of(prompts)
     limits = limits or limits_for(candidate, reference)
-    context: Context | None = getattr(reference, "context", None)
-    benign = Benign(context.cache) if context is not None and context.open is not None else None
+    benign = Benign(reference.context.cache) if reference.context.open is not None else None
     all_prompts = tuple(chosen)
     last = min(max(num_prompts, max_prompts), len(chosen))
     count = min(num_prompts, last)
@@ -124,8 +123,8 @@ def equivalent(
 
 
 def _judge(
-    candidate: Engine,
-    reference: Engine,
+    candidate: Side,
+    reference: Side,
     benign: Benign | None,
     floor: Floor | None,
     limits: Limits,
@@ -245,7 +244,7 @@ def _compilation(run: Run, metrics: dict[str, Metric]) -> str:
     return f", {run.recompiled} recompiled when warm"
 
 
-def _diagnosis(candidate: Engine, observed: Sequence[Observed], ways: Sequence[Way], margin: float) -> list[str]:
+def _diagnosis(candidate: Side, observed: Sequence[Observed], ways: Sequence[Way], margin: float) -> list[str]:
     """Where it begins, the first choice that is no tie, and the worst position, as text."""
     lines = [
         f"prompt {item.prompt_id} ended at its token {len(item.generation.logprobs) - 1} "
@@ -273,25 +272,23 @@ def _diagnosis(candidate: Engine, observed: Sequence[Observed], ways: Sequence[W
     return lines + _place(candidate, observed[row], place.index)
 
 
-def _place(candidate: Engine, item: Observed, index: int) -> list[str]:
+def _place(candidate: Side, item: Observed, index: int) -> list[str]:
     place = Place(item.prompt_id, item.generation.continuation, index)
     return [f"  {line}" for line in place.describe(candidate, item.reference, item.generation.logprobs)]
 
 
-def _in_float32(candidate: Engine, reference: Engine, prompts: PromptSet, options: Mapping[str, Any]) -> str:
+def _in_float32(candidate: Side, reference: Side, prompts: PromptSet, options: Mapping[str, Any]) -> str:
     """What a failure in 16 bits becomes in float32: what persists is the algorithm, what vanishes is rounding.
 
     Both sides compute in float32 where they are; nothing is loaded. No floor is measured: in float32 it is far below
     the practical limits. Whatever goes wrong here, the failure stands.
     """
-    engines = [bare(side) for side in (candidate, reference)]
+    for side in (candidate, reference):
+        if not side.can(Vary):
+            return f"could not be repeated in float32: {side.variant.engine} keeps its dtype"
     try:
-        with ExitStack() as stack:
-            for engine in engines:
-                if not isinstance(engine, Varies):
-                    return f"could not be repeated in float32: {engine.variant.engine} keeps its dtype"
-                stack.enter_context(engine.varied("float32"))
-            verdict = equivalent(engines[0], engines[1], prompts, num_prompts=len(prompts), **options)
+        wide = [dataclasses.replace(side.varied("float32"), context=Context()) for side in (candidate, reference)]
+        verdict = equivalent(wide[0], wide[1], prompts, num_prompts=len(prompts), **options)
     except Exception as error:  # noqa: BLE001 - a failure is never lost by its own repetition
         return f"could not be repeated in float32: {type(error).__name__}: {error}"
     if verdict.status is Status.FAIL:

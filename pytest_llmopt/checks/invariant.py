@@ -12,7 +12,7 @@ import numpy as np
 
 from pytest_llmopt.checks._abilities import lost
 from pytest_llmopt.checks._limits import Limits, shape_limits
-from pytest_llmopt.checks._relations import broken, run, subject_of, timed
+from pytest_llmopt.checks._relations import broken, run, subject_of
 from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
 from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.registry import Registry
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_llmopt.checks._relations import Outcome
-    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.side import Side
 
 __all__ = ["invariant"]
 
@@ -34,10 +34,10 @@ FIRST = "repeat"
 @checked
 @fails_outside_vocabulary
 def invariant(
-    candidate: Engine,
-    reference: Engine | None,
+    candidate: Side,
     prompts: object,
     *,
+    reference: Side | None = None,
     relations: Names | None = None,
     num_prompts: Count = 3,
     max_new_tokens: Count = 8,
@@ -50,9 +50,9 @@ def invariant(
 
     Args:
         candidate: the side that is questioned.
-        reference: may be None. Asked only where the candidate cannot do something, whether it could: what no model of
-            the architecture can do is left out, what an optimization broke is a failure.
         prompts: texts, token ids or a prompt set; the first `num_prompts` are decoded, more make up a running text.
+        reference: asked only where the candidate cannot do something, whether it could: what no model of the
+            architecture can do is left out, what an optimization broke is a failure.
         relations: names of relations; None tries all that are registered.
         num_prompts: how many prompts to decode.
         max_new_tokens: tokens to decode after each of them.
@@ -66,21 +66,19 @@ def invariant(
     names = registry.names() if relations is None else tuple(relations)
     chosen = {name: registry.load(name) for name in sorted(names, key=lambda name: (name != FIRST, name))}
     limits = limits or shape_limits(candidate)
-    with timed(candidate):
-        subject = subject_of(
-            candidate,
-            prompts,
-            num_prompts=num_prompts,
-            max_new_tokens=max_new_tokens,
-            asked=relations is not None,
-            reference=reference,
-        )
-        outcomes = [run(name, relation, subject, reference) for name, relation in chosen.items()]
-        missing = lost(candidate, reference)
-    return _judge(candidate, outcomes, missing, limits)
+    subject = subject_of(
+        candidate,
+        prompts,
+        num_prompts=num_prompts,
+        max_new_tokens=max_new_tokens,
+        asked=relations is not None,
+        reference=reference,
+    )
+    outcomes = [run(name, relation, subject, reference) for name, relation in chosen.items()]
+    return _judge(candidate, outcomes, lost(candidate, reference), limits)
 
 
-def _judge(candidate: Engine, outcomes: Sequence[Outcome], missing: Mapping[str, str], limits: Limits) -> Verdict:
+def _judge(candidate: Side, outcomes: Sequence[Outcome], missing: Mapping[str, str], limits: Limits) -> Verdict:
     tried = [item for item in outcomes if item.pairs]
     metrics = {f"worst_kl.{item.name}": _worst(item, limits.worst_kl) for item in tried}
     if missing:
@@ -126,7 +124,7 @@ def _evidence(outcomes: Sequence[Outcome], limits: Limits) -> str:
     return ", ".join(parts)
 
 
-def _diagnosis(candidate: Engine, outcomes: Sequence[Outcome], limits: Limits) -> tuple[str, ...]:
+def _diagnosis(candidate: Side, outcomes: Sequence[Outcome], limits: Limits) -> tuple[str, ...]:
     lines = []
     failed = broken(outcomes, limits)
     for item in outcomes:

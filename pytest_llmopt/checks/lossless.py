@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_llmopt.checks._draft import open_draft
-from pytest_llmopt.checks._floor import SIXTEEN_BITS
 from pytest_llmopt.checks._limits import known_dtype
 from pytest_llmopt.checks._sampled import ROUNDING_KL, Rates, Sample
 from pytest_llmopt.checks._sampling_causes import explain, explain_slow
@@ -24,12 +23,13 @@ from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.core.values import Count, CountOrNone, NonNegative, Probability, Seed, Share
+from pytest_llmopt.core.varied import SIXTEEN_BITS
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.divergence import kl_divergence
 
 if TYPE_CHECKING:
     from pytest_llmopt.checks._sampled import Found
-    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.side import Side
 
 __all__ = ["lossless"]
 
@@ -52,8 +52,8 @@ TIE_MARGINS = {"float64": 0.002, "float32": 0.002, "float16": 0.05, "bfloat16": 
 @checked
 @fails_outside_vocabulary
 def lossless(
-    candidate: Engine,
-    reference: Engine,
+    candidate: Side,
+    reference: Side,
     prompts: object,
     *,
     temperature: NonNegative = 0.7,

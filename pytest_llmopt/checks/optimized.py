@@ -14,7 +14,6 @@ import numpy as np
 from pytest_llmopt.checks._acceptance import FALSE_ALARM, sampled_acceptance
 from pytest_llmopt.checks._checkpoint_claims import checkpoint_claims
 from pytest_llmopt.checks._draft import open_draft
-from pytest_llmopt.checks._floor import SIXTEEN_BITS
 from pytest_llmopt.checks._limits import shape_limits
 from pytest_llmopt.checks._module_claims import module_claims
 from pytest_llmopt.checks._sampled import ROUNDING_KL, Rates
@@ -27,6 +26,7 @@ from pytest_llmopt.core.claims import Claims, Use
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.core.values import Count, Seed
+from pytest_llmopt.core.varied import SIXTEEN_BITS
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.divergence import kl_divergence, logprob_difference
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_llmopt.core.claims import Claim
-    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.side import Side
 
 __all__ = ["optimized"]
 
@@ -51,8 +51,8 @@ UNKNOWN = Metric(Estimate(0.5, 0.0, 1.0, 0), Tolerance(at_least=1), "share")
 @checked
 @fails_outside_vocabulary
 def optimized(
-    candidate: Engine,
-    reference: Engine,
+    candidate: Side,
+    reference: Side,
     prompts: object,
     *,
     num_prompts: Count = 3,
@@ -100,7 +100,7 @@ def optimized(
     return Verdict("optimized", metrics, evidence, _diagnosis(use, untrue, silent))
 
 
-def _observe(candidate: Engine, reference: Engine, prompts: PromptSet, max_new_tokens: int, seed: int) -> Use:
+def _observe(candidate: Side, reference: Side, prompts: PromptSet, max_new_tokens: int, seed: int) -> Use:
     room = context_room(candidate, CONTEXT_TOKENS, max_new_tokens)
     room = room if candidate.max_length is None else min(room, max(1, (candidate.max_length - max_new_tokens) // 2))
     contexts = [prompt.encode(candidate)[-room:] for prompt in prompts]

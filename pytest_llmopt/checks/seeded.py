@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pytest_llmopt.core.answers import Generation
-    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import TopLogprobs
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.tokens import TokenIds
 
 __all__ = ["seeded"]
@@ -45,8 +45,8 @@ CONTEXT_TOKENS = 32
 @checked
 @fails_outside_vocabulary
 def seeded(
-    candidate: Engine,
-    reference: Engine | None,
+    candidate: Side,
+    reference: Side | None,
     prompts: object,
     *,
     max_new_tokens: Count = 12,
@@ -96,7 +96,7 @@ def seeded(
 
 
 def _contexts(
-    candidate: Engine, prompts: PromptSet, num_prompts: int, room: int
+    candidate: Side, prompts: PromptSet, num_prompts: int, room: int
 ) -> Iterator[tuple[Sequence[str], Sequence[TokenIds]]]:
     """Rounds of names and contexts: the ends of the first prompts; then of others, and places in the middle of all."""
     given = prompts.take(MOST_PROMPTS * num_prompts)
@@ -108,7 +108,7 @@ def _contexts(
             yield labels[start : start + num_prompts], cut[start : start + num_prompts]
 
 
-def _judge(candidate: Engine, count: int, repeated: _Repeated, collided: _Collided) -> Verdict:
+def _judge(candidate: Side, count: int, repeated: _Repeated, collided: _Collided) -> Verdict:
     changed, limit = len(repeated.changed), collided.limit
     # The surprise that was seen is the least there can be: more tokens would only add to it.
     surprise = Estimate(collided.surprise, collided.surprise, math.inf, count)
@@ -175,7 +175,7 @@ class _Repeated:
         )
         return cls(changed, poisson_upper(false_alarm, mean) if mean > 0 else 0)
 
-    def describe(self, candidate: Engine) -> list[str]:
+    def describe(self, candidate: Side) -> list[str]:
         """Lines for the failure message."""
         pair = self.changed[0]
         place = Place(pair.prompt_id, pair.continuation, len(pair.base) - 1)

@@ -19,7 +19,7 @@ from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verd
 from pytest_llmopt.statistics.timing import paired_ratio
 
 if TYPE_CHECKING:
-    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.tokens import TokenIds
 
 __all__ = ["within_budget"]
@@ -38,7 +38,7 @@ class Laps:
     decode_s_per_token: list[float] = field(default_factory=list)
     """Time of each token after the first step."""
 
-    def run(self, engine: Engine, prompts: list[TokenIds], sampling: SamplingParams) -> None:
+    def run(self, engine: Side, prompts: list[TokenIds], sampling: SamplingParams) -> None:
         """Decode once and keep the times."""
         timing = engine.generate(prompts, sampling)[0].timing
         if not timing.decode_tokens:
@@ -54,8 +54,8 @@ class Laps:
 
 @checked
 def within_budget(
-    candidate: Engine,
-    reference: Engine,
+    candidate: Side,
+    reference: Side,
     benchmark: Any,
     *,
     prompts: object = None,
@@ -109,23 +109,22 @@ def within_budget(
     return Verdict("within_budget", metrics, _evidence(metrics))
 
 
-def _budget(candidate: Engine, limits: dict[str, float | str]) -> Budget:
-    context = getattr(candidate, "context", None)
-    budget = build(Budget, "within_budget", (), limits) if limits else getattr(context, "budget", None)
+def _budget(candidate: Side, limits: dict[str, float | str]) -> Budget:
+    budget = build(Budget, "within_budget", (), limits) if limits else candidate.context.budget
     if budget is None or budget.is_empty:
         msg = "no budget: add @llmopt.budget(decode_speedup=..., weight_memory=...) or give limits to the assertion"
         raise OptionError(msg)
     return budget
 
 
-def _prompt(candidate: Engine, reference: Engine, prompts: object, length: int, seed: int) -> TokenIds:
+def _prompt(candidate: Side, reference: Side, prompts: object, length: int, seed: int) -> TokenIds:
     if prompts is not None:
         return PromptSet.of(prompts)[0].encode(candidate)
     known = min(candidate.vocab_size, reference.vocab_size)
     return tuple(int(token) for token in np.random.default_rng(seed).integers(0, known, length))
 
 
-def _memory(candidate: Engine, reference: Engine, budget: Budget) -> dict[str, Metric]:
+def _memory(candidate: Side, reference: Side, budget: Budget) -> dict[str, Metric]:
     weight_bytes = candidate.footprint().weight_bytes
     saving = reference.footprint().weight_bytes / weight_bytes
     return {
@@ -135,8 +134,8 @@ def _memory(candidate: Engine, reference: Engine, budget: Budget) -> dict[str, M
 
 
 def _speed(
-    candidate: Engine,
-    reference: Engine,
+    candidate: Side,
+    reference: Side,
     benchmark: Any,
     prompts: list[TokenIds],
     new_tokens: int,

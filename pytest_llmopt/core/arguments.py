@@ -87,7 +87,7 @@ def _bound(
 
 
 def _refuse_no_side(called: str, name: str, value: object, *, optional: bool) -> None:
-    if hasattr(value, "variant"):
+    if hasattr(value, "tokenizer") and hasattr(value, "ask"):
         return
     if value is None and optional:
         return

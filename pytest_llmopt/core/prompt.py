@@ -12,7 +12,7 @@ from pytest_llmopt.core.values import CountOrNone, Length, fit
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.tokens import TokenIds
 
 Kind = Annotated[str, Length(0)]
@@ -47,7 +47,7 @@ class Prompt:
             msg = f"prompt {shown(self.id)} {reason}"
             raise PromptError(msg)
 
-    def encode(self, engine: Engine) -> TokenIds:
+    def encode(self, engine: Side) -> TokenIds:
         """Its tokens for an engine.
 
         Raises:
@@ -61,7 +61,7 @@ class Prompt:
         return token_ids
 
 
-def require_known(name: str, token_ids: TokenIds, engine: Engine) -> None:
+def require_known(name: str, token_ids: TokenIds, engine: Side) -> None:
     """Refuse tokens of a prompt that an engine does not have.
 
     Raises:
@@ -78,7 +78,7 @@ def require_known(name: str, token_ids: TokenIds, engine: Engine) -> None:
     raise PromptError(msg)
 
 
-def require_room(prompts: Iterable[tuple[str, TokenIds]], new_tokens: int, *sides: Engine | None) -> None:
+def require_room(prompts: Iterable[tuple[str, TokenIds]], new_tokens: int, *sides: Side | None) -> None:
     """Refuse prompts that a side has no room for, or no token for.
 
     Args:

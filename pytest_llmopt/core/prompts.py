@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.tokens import TokenIds
 
 ADVICE = {
@@ -69,7 +69,7 @@ class PromptSet:
         """The first `count` prompts, or all of them when there are fewer."""
         return PromptSet(self.prompts[:count])
 
-    def distinct(self, engine: Engine) -> PromptSet:
+    def distinct(self, engine: Side) -> PromptSet:
         """Without the prompts whose tokens are those of an earlier one: a copy is no further sample."""
         clusters = cluster_keys([prompt.encode(engine) for prompt in self])
         return PromptSet(tuple(self[first] for first in dict.fromkeys(clusters)))

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pytest_llmopt.core.answers import Generation
-    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.inspection import Inspection
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.tokens import TokenIds
     from pytest_llmopt.core.variant import Variant
 
@@ -75,24 +75,28 @@ class Case:
 class Subject:
     """An engine with what relations need to question it."""
 
-    engine: Engine
+    engine: Side
     cases: tuple[Case, ...]
     text: TokenIds
     """A running text, long enough for relations about length; it may hold tokens that end a turn."""
     inspection: Inspection
-    reopen: Callable[[Variant], Engine] | None = None
+    reopen: Callable[[Variant], Side] | None = None
     """Load a variant anew; who calls it closes the engine."""
     asked: bool = False
     """Whether the user named the relation, and so accepts what it costs."""
-    reference: Engine | None = None
+    reference: Side | None = None
     """Asked only whether the library itself means another function by some call; None where there is none."""
 
-    def again(self, change: str, engine: Engine | None = None, seed: int = 0) -> list[Pair]:
+    def again(
+        self, change: str, engine: Side | None = None, *, seed: int = 0, unused_cache: float | None = None
+    ) -> list[Pair]:
         """The cases decoded once more, on this engine or another, against their first evidence.
 
-        Another seed is another state of every global random generator, which a sound engine draws nothing from.
+        Another seed is another state of every global random generator, which a sound engine draws nothing from; and
+        nothing but the tokens so far may matter in a cache.
         """
-        generations = (engine or self.engine).force([case.continuation for case in self.cases], seed=seed)
+        given = [case.continuation for case in self.cases]
+        generations = (engine or self.engine).force(given, seed=seed, unused_cache=unused_cache)
         return [
             Pair(change, case.prompt_id, case.continuation, case.logprobs, generation.logprobs)
             for case, generation in zip(self.cases, generations, strict=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.sampling import SamplingParams
     from pytest_llmopt.core.tokens import Continuation, TokenIds
 
-Answer = TypeVar("Answer")
+Answer = TypeVar("Answer", covariant=True)  # noqa: PLC0105 - the word of the seam
 
 
 class Request(Generic[Answer]):

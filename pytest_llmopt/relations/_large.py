@@ -9,8 +9,8 @@ from pytest_llmopt.core.relation import NotApplicableError
 from pytest_llmopt.core.requirements import format_bytes
 
 if TYPE_CHECKING:
-    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.relation import Subject
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.variant import Variant
 
 LARGE = 2**30
@@ -29,7 +29,7 @@ def refuse_large(subject: Subject, name: str) -> None:
         raise NotApplicableError(msg)
 
 
-def second_copy(subject: Subject, variant: Variant) -> Engine:
+def second_copy(subject: Subject, variant: Variant) -> Side:
     """A variant loaded anew; who calls this closes it.
 
     Raises:

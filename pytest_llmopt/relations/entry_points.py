@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmopt.core.engine import HasEntryPoints
 from pytest_llmopt.core.errors import RequestError
 from pytest_llmopt.core.relation import NotApplicableError, Pair, RelationBrokenError
+from pytest_llmopt.core.requests import ListEntryPoints, ScoreThrough
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import TopLogprobs
     from pytest_llmopt.core.relation import Subject
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.tokens import Continuation
 
 __all__ = ["entry_points"]
@@ -33,15 +33,16 @@ KERNELS_MAY_REFUSE = frozenset({"attention weights"})
 def entry_points(subject: Subject) -> Iterator[Pair]:
     """The forward gives the same logits, whatever else it is given or asked for."""
     engine = subject.engine
-    if not isinstance(engine, HasEntryPoints) or not engine.entry_points:
+    names = _names(engine)
+    if not names:
         msg = "its engine has one way in only"
         raise NotApplicableError(msg)
     part = subject.part(0, CONTEXT, TOKENS)
     (plain,) = engine.score([part])
     refused: list[str] = []
-    for name in engine.entry_points:
+    for name in names:
         try:
-            changed = engine.score_through(name, part)
+            changed = engine.ask(ScoreThrough(name, part))
         except RequestError as error:
             if name not in KERNELS_MAY_REFUSE and _holds(subject.reference, name, part):
                 refused.append(str(error))
@@ -52,13 +53,17 @@ def entry_points(subject: Subject) -> Iterator[Pair]:
         raise RelationBrokenError("; ".join(refused) + ". The reference answers")
 
 
-def _holds(reference: Engine | None, name: str, part: Continuation) -> bool:
+def _names(engine: Side) -> tuple[str, ...]:
+    return engine.ask(ListEntryPoints()) if engine.can(ListEntryPoints, ScoreThrough) else ()
+
+
+def _holds(reference: Side | None, name: str, part: Continuation) -> bool:
     """Whether the reference answers such a call as it answers the plain one: then the candidate has to."""
-    if reference is None or not isinstance(reference, HasEntryPoints) or name not in reference.entry_points:
+    if reference is None or name not in _names(reference):
         return False
     (plain,) = reference.score([part])
     try:
-        return _same(plain, reference.score_through(name, part), reference.dtype)
+        return _same(plain, reference.ask(ScoreThrough(name, part)), reference.dtype)
     except RequestError:
         return False
 

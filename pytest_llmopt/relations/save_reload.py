@@ -5,21 +5,20 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from contextlib import closing
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.checkpoint import differences
-from pytest_llmopt.core.engine import KnowsWeights, Saves
 from pytest_llmopt.core.errors import ModelError, RequestError
 from pytest_llmopt.core.relation import NotApplicableError, RelationBrokenError
+from pytest_llmopt.core.requests import ReadWeights, SaveCheckpoint
 from pytest_llmopt.relations._large import refuse_large, second_copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.inspection import Inspection
     from pytest_llmopt.core.relation import Pair, Subject
+    from pytest_llmopt.core.side import Side
 
 __all__ = ["save_reload"]
 
@@ -37,7 +36,7 @@ def save_reload(subject: Subject) -> Iterator[Pair]:
     Raises:
         RelationBrokenError: the copy cannot be loaded, says something else, or holds other weights.
     """
-    if subject.reopen is None or not isinstance(subject.engine, Saves):
+    if subject.reopen is None or not subject.engine.can(SaveCheckpoint):
         msg = "its engine cannot save a model" if subject.reopen else "nothing here can load it again"
         raise NotApplicableError(msg)
     refuse_large(subject, "save_reload")
@@ -50,7 +49,7 @@ def save_reload(subject: Subject) -> Iterator[Pair]:
         with closing(second_copy(subject, variant)) as engine:
             subject.again("loaded for saving", engine)
             try:
-                cast("Saves", engine).save(Path(name))
+                engine.ask(SaveCheckpoint(name))
             except RequestError as error:
                 raise NotApplicableError(str(error)) from None
             running = subject.again("the same engine after it was saved", engine)
@@ -79,8 +78,8 @@ def _refuse_other_facts(running: Inspection, saved: Inspection) -> None:
         raise RelationBrokenError(msg)
 
 
-def _weights(engine: Engine) -> Mapping[str, object]:
-    return engine.weights() if isinstance(engine, KnowsWeights) else {}
+def _weights(engine: Side) -> Mapping[str, object]:
+    return engine.ask(ReadWeights()) if engine.can(ReadWeights) else {}
 
 
 def _refuse_other_weights(running: Mapping[str, object], saved: Mapping[str, object]) -> None:

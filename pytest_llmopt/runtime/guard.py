@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_llmopt.core.engine import bare
 from pytest_llmopt.core.errors import LlmoptError, RequestError, UnsoundReferenceError
 from pytest_llmopt.core.tokens import Continuation
 from pytest_llmopt.core.watching import Change, Watchable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import TopLogprobs
     from pytest_llmopt.core.registry import Registry
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.tokens import TokenIds
     from pytest_llmopt.core.variant import Variant
     from pytest_llmopt.core.watching import State, Watch
@@ -45,30 +47,31 @@ ADVICE = (
 class Guarded:
     """A reference, and what it was when it was opened."""
 
-    engine: Engine
+    side: Side
     answers: bytes
     """To the fixed request; empty where it does not repeat itself, as sums by atomic operations do not."""
     watch: Watch | None
 
     @classmethod
-    def of(cls, engine: Engine) -> Guarded:
+    def of(cls, side: Side) -> Guarded:
         """What a reference is now."""
-        asked = Asked(engine)
+        asked = Asked(side)
         # The first request of a process runs what later ones do not: imports, warnings that are given once.
         asked()
+        engine = bare(side.engine)
         watch = engine.watch(asked) if isinstance(engine, Watchable) else None
         first, again = asked.answers, asked()
         if first not in {b"", again}:
             warnings.warn(
-                f"{engine.variant.label} of {engine.variant.model} does not repeat itself bit for bit, so that a "
+                f"{side.variant.label} of {side.variant.model} does not repeat itself bit for bit, so that a "
                 "candidate leaves it as it is can be told by its code, weights and settings only, not by its answers",
                 stacklevel=2,
             )
-        return cls(engine, again if first == again else b"", watch)
+        return cls(side, again if first == again else b"", watch)
 
     def changes(self) -> Iterator[Change]:
         """What is otherwise now."""
-        asked = Asked(self.engine)
+        asked = Asked(self.side)
         try:
             seen = self.watch.changes(asked) if self.watch is not None else ()
             answers = asked.answers or asked()
@@ -85,14 +88,14 @@ class Guarded:
 class Asked:
     """A fixed request to an engine, and its last answers."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, side: Side) -> None:
         """Not asked yet."""
-        self._engine = engine
+        self._side = side
         self.answers = b""
 
     def __call__(self) -> bytes:
         """Ask, and give the answers."""
-        self.answers = _answers(self._engine)
+        self.answers = _answers(self._side)
         return self.answers
 
 
@@ -116,7 +119,7 @@ class Guard:
         self._held: list[object] = []
         self._left = ""
 
-    def adopt(self, engine: Engine) -> bool:
+    def adopt(self, side: Side) -> bool:
         """Whether a reference is sound; remembers what it is where it was just opened.
 
         False where something changed it since the last check: then all is put back and every engine is closed, so that
@@ -125,9 +128,9 @@ class Guard:
         Raises:
             UnsoundReferenceError: it is not what its library ships, or not what the same reference was before.
         """
-        digest = engine.variant.digest
+        digest = side.variant.digest
         known = self._open.get(digest)
-        if known is not None and known.engine is engine:
+        if known is not None and bare(known.side.engine) is bare(side.engine):
             changes = list(self._changes())
             if changes:
                 self._restore(changes, [], time.time())
@@ -138,7 +141,7 @@ class Guard:
             return not changes
         if self._left:
             raise UnsoundReferenceError(self._left)
-        now = Guarded.of(engine)
+        now = Guarded.of(side)
         if now.watch is not None and now.watch.foreign:
             msg = f"the reference changed: before it was loaded, {_listed(now.watch.foreign)}. {ADVICE}"
             raise UnsoundReferenceError(msg)
@@ -198,7 +201,7 @@ class Guard:
 
     def _changes(self) -> Iterator[Change]:
         """What is otherwise with any reference that is open."""
-        self._open = {digest: known for digest, known in self._open.items() if self._holds(known.engine)}
+        self._open = {digest: known for digest, known in self._open.items() if self._holds(bare(known.side.engine))}
         for known in self._open.values():
             yield from known.changes()
 
@@ -220,14 +223,15 @@ class Guard:
             )
 
 
-def _answers(engine: Engine) -> bytes:
-    tokens = _tokens(engine)
+def _answers(side: Side) -> bytes:
+    side = side.fresh()
+    tokens = _tokens(side)
     context = max(1, min(CONTEXT_TOKENS, len(tokens) // 2))
     parts = [repr(tokens).encode()]
-    parts += map(_bits, engine.score([Continuation(tokens[:context], tokens[context:])]))
-    forced = [token for token in tokens[context:] if token not in engine.eos_token_ids][:FORCED_TOKENS]
+    parts += map(_bits, side.score([Continuation(tokens[:context], tokens[context:])]))
+    forced = [token for token in tokens[context:] if token not in side.eos_token_ids][:FORCED_TOKENS]
     try:
-        emitted = engine.force([Continuation(tokens[:context], tuple(forced) or tokens[-1:])])
+        emitted = side.force([Continuation(tokens[:context], tuple(forced) or tokens[-1:])])
         parts += [_bits(item.logprobs) for item in emitted]
     except (LlmoptError, NotImplementedError) as error:
         # What it cannot do it could not before either; that it can or cannot is an answer as well.
@@ -235,9 +239,9 @@ def _answers(engine: Engine) -> bytes:
     return b"".join(parts)
 
 
-def _tokens(engine: Engine) -> TokenIds:
-    tokens = engine.encode(TEXT) or (0, 0)
-    room = SCORED_TOKENS if engine.max_length is None else min(SCORED_TOKENS, engine.max_length)
+def _tokens(side: Side) -> TokenIds:
+    tokens = side.encode(TEXT) or (0, 0)
+    room = SCORED_TOKENS if side.max_length is None else min(SCORED_TOKENS, side.max_length)
     if room < 2:  # noqa: PLR2004 - a token of context and one to score
         msg = f"a reference with room for {room} tokens cannot be asked anything: it needs at least two"
         raise RequestError(msg)

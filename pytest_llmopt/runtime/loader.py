@@ -6,11 +6,12 @@ import dataclasses
 from collections import OrderedDict
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from pytest_llmopt.core.engine import KnowsLoadingCosts
 from pytest_llmopt.core.errors import LlmoptError, RequirementMissingError
+from pytest_llmopt.core.requests import MeasureLoading
 from pytest_llmopt.core.requirements import format_bytes
+from pytest_llmopt.core.side import Side
 from pytest_llmopt.runtime import memory
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.loading import LoadPolicy
     from pytest_llmopt.core.registry import Registry
+    from pytest_llmopt.core.tokens import Tokenizer
     from pytest_llmopt.core.variant import Variant
 
 
@@ -36,6 +38,7 @@ class Loader:
         self._open: OrderedDict[str, Engine] = OrderedDict()
         self._in_use: set[str] = set()
         self._failed: dict[str, LlmoptError] = {}
+        self._tokenizers: dict[tuple[str, str], Tokenizer] = {}
         self._reopened = 0
         self.loads: list[str] = []
         """The digest of every variant that was loaded, in order; one that was evicted and came back is there twice."""
@@ -68,6 +71,25 @@ class Loader:
         self._in_use.add(digest)
         return self._open[digest]
 
+    def tokenizer(self, variant: Variant) -> Tokenizer:
+        """What turns text into the tokens of a variant's model, in this process; one for all that run that model.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        key = (variant.engine, variant.model)
+        if key not in self._tokenizers:
+            self._tokenizers[key] = self._engines.load(variant.engine).tokenizer(variant, self._policy)
+        return self._tokenizers[key]
+
+    def side(self, variant: Variant, role: Literal["candidate", "reference"] = "candidate") -> Side:
+        """A variant as checks take it, without a session around it.
+
+        Raises:
+            LlmoptError: it cannot be loaded.
+        """
+        return Side(role, self.get(variant), self.tokenizer(variant))
+
     def release(self) -> None:
         """Nothing that was handed out is in use any more: what is loaded stays, and may be evicted from now on."""
         self._in_use.clear()
@@ -87,9 +109,9 @@ class Loader:
 
     def _load(self, variant: Variant, policy: LoadPolicy) -> Engine:
         engine: Engine = self._engines.load(variant.engine).open(variant, policy)
-        if isinstance(engine, KnowsLoadingCosts):
+        if MeasureLoading in engine.answers:
             known = self.costs.setdefault(variant.digest, {})
-            known |= {name: min(took, known.get(name, took)) for name, took in engine.loading_costs.items()}
+            known |= {name: min(took, known.get(name, took)) for name, took in engine.ask(MeasureLoading()).items()}
         return engine
 
     def _make_room(self, variant: Variant, keep: set[str]) -> None:
@@ -102,7 +124,7 @@ class Loader:
             self._open.pop(digest).close()
         # What it wants at its peak is an estimate; without room for its weights alone it cannot be loaded.
         least, free = memory.least_bytes(variant), available()
-        held = dict.fromkeys(self._open[digest].variant.label for digest in self._open if digest in keep)
+        held = dict.fromkeys(self._open[digest].info.variant.label for digest in self._open if digest in keep)
         if held and free < least:
             msg = (
                 f"{variant.label} of {variant.model} needs {format_bytes(least)}, and {format_bytes(max(0, free))} are "

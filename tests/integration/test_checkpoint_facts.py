@@ -6,18 +6,18 @@ import shutil
 from pathlib import Path
 
 import pytest
+from pytest_llmopt.runtime.side import Side
 
 from pytest_llmopt.checks.invariant import invariant
 from pytest_llmopt.checks.optimized import optimized
 from pytest_llmopt.core.checkpoint import FACTS, differences
-from pytest_llmopt.core.context import Context
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.loading import LoadPolicy, locate
 from pytest_llmopt.core.optimization import Promise
 from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.core.side import Context
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.core.verdict import Status
-from pytest_llmopt.runtime.side import Side
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TEXTS = ["def main(argv):\n    import os\n    return", "The value of the expression is", "one, two, three, four,"]

@@ -4,17 +4,17 @@ import dataclasses
 
 import pytest
 from planted_sampling import Verification
+from pytest_llmopt.runtime.side import Side
 
 from pytest_llmopt.checks.optimized import optimized
-from pytest_llmopt.core.context import Context
 from pytest_llmopt.core.loading import LoadPolicy, fixtures_folder
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.sampling import SamplingParams
+from pytest_llmopt.core.side import Context
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.core.verdict import Status
 from pytest_llmopt.optimizations.decoding.assisted import Assisted
-from pytest_llmopt.runtime.side import Side
 
 MODEL = "tiny-qwen"
 ASSISTED = Applied("decoding.assisted", Assisted())

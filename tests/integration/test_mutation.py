@@ -12,14 +12,14 @@ sys.path.insert(0, str(BENCHMARK))
 
 from cases import Case  # noqa: E402
 from mutation import CATEGORIES, catalogue, load_offered, pytest_llmopt_optimizations  # noqa: E402
+from pytest_llmopt.runtime.side import Side  # noqa: E402
 
-from pytest_llmopt.core.context import Context  # noqa: E402
 from pytest_llmopt.core.loading import LoadPolicy, fixtures_folder  # noqa: E402
 from pytest_llmopt.core.prompts import PromptSet  # noqa: E402
 from pytest_llmopt.core.registry import Registry  # noqa: E402
+from pytest_llmopt.core.side import Context  # noqa: E402
 from pytest_llmopt.core.tokens import Continuation  # noqa: E402
 from pytest_llmopt.runtime.loader import Loader  # noqa: E402
-from pytest_llmopt.runtime.side import Side  # noqa: E402
 
 MUTANTS = {entry.id: entry for entry in catalogue(benign=False)}
 FAST = {

@@ -4,14 +4,14 @@ import warnings
 from types import SimpleNamespace
 
 import pytest
+from pytest_llmopt.runtime.side import Side, Stopwatch
 
 from pytest_llmopt.assertions import assertion
-from pytest_llmopt.core.context import Context
 from pytest_llmopt.core.errors import OptionError, VerdictError
+from pytest_llmopt.core.side import Context
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.optimizations.decoding.static_cache import StaticCache
-from pytest_llmopt.runtime.side import Side, Stopwatch
 
 ESTIMATES = {
     Status.PASS: Estimate.exact(1.0),

@@ -19,7 +19,7 @@ from pytest_llmopt.engines._transformers.kinds import refuse_bidirectional, refu
 from pytest_llmopt.engines._transformers.modes import refuse_training
 from pytest_llmopt.engines._transformers.peak import PeakMemory
 from pytest_llmopt.engines._transformers.scope import scoped
-from pytest_llmopt.engines._transformers.tokens import ends_of, refuse_no_tokens, refuse_other_tokens
+from pytest_llmopt.engines._transformers.tokens import LibraryTokenizer, ends_of, refuse_no_tokens, refuse_other_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,20 +68,17 @@ def load(variant: Variant, policy: LoadPolicy) -> Loaded:
             get it; or a tensor is missing or left over, the model is no causal decoder, or dropout is on.
     """
     import torch
-    import transformers
 
     device = variant.device if variant.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     dtype = variant.dtype if variant.dtype != "auto" or device != "cpu" else "float32"
     plan = LoadPlan(locate(variant.model), dtype, device, policy)
-    source = {"local_files_only": not policy.download, "trust_remote_code": policy.trust_remote_code}
+    source = _source(policy)
     common = {"device_map": device, "use_safetensors": None if policy.unsafe_weights else True, **source}
     plan.open = lambda name, **options: _open_other(name, source, **common, **options)
     try:
         refuse_other_kinds(plan.model, source)
         owners = _gather(variant, plan)
-        with explained(f"the tokenizer of {quoted(variant.model)} cannot be loaded", TOKENIZER):
-            tokenizer = transformers.AutoTokenizer.from_pretrained(plan.model, **source)
-            refuse_no_tokens(tokenizer, variant.model)
+        tokenizer = _tokenizer(variant, source)
         with torch.random.fork_rng(), PeakMemory(device) as peak:
             torch.manual_seed(policy.seed)
             started = time.perf_counter()
@@ -112,6 +109,29 @@ def load(variant: Variant, policy: LoadPolicy) -> Loaded:
         *(model, tokenizer, plan, eos_token_ids, threads, load_s + steps_s, peak.bytes),
         *(stated, excused, in_weights),
     )
+
+
+def tokenizer(variant: Variant, policy: LoadPolicy) -> LibraryTokenizer:
+    """The tokenizer of the model under test.
+
+    Raises:
+        ModelError: it cannot be loaded, or has no tokens for a text.
+    """
+    return LibraryTokenizer(_tokenizer(variant, _source(policy)))
+
+
+def _source(policy: LoadPolicy) -> dict[str, Any]:
+    """What every `from_pretrained` is told."""
+    return {"local_files_only": not policy.download, "trust_remote_code": policy.trust_remote_code}
+
+
+def _tokenizer(variant: Variant, source: Mapping[str, Any]) -> Any:
+    import transformers
+
+    with explained(f"the tokenizer of {quoted(variant.model)} cannot be loaded", TOKENIZER):
+        found = transformers.AutoTokenizer.from_pretrained(locate(variant.model), **source)
+        refuse_no_tokens(found, variant.model)
+    return found
 
 
 def _open_other(name: str, source: Mapping[str, Any], **options: Any) -> Any:

@@ -8,14 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CONTENT = 1e3
-"""Finite: the kernels of Transformers multiply masked places by a probability of zero, and zero times NaN is NaN. Far
-from any key or value, and far from the overflow of float16."""
-
 
 @contextmanager
-def poisoned() -> Iterator[str]:
-    """Inside it, static caches are filled with `CONTENT` where the library fills them with zeros.
+def poisoned(content: float) -> Iterator[None]:
+    """Inside it, static caches are filled with `content` where the library fills them with zeros.
 
     Both places are outside compiled graphs: allocation at the first prefill, and the reset before the next.
     """
@@ -24,8 +20,8 @@ def poisoned() -> Iterator[str]:
     allocate, reset = StaticLayer.lazy_initialization, StaticLayer.reset
 
     def fill(layer: Any) -> None:
-        layer.keys.fill_(CONTENT)
-        layer.values.fill_(CONTENT)
+        layer.keys.fill_(content)
+        layer.values.fill_(content)
 
     def allocate_and_fill(layer: Any, *args: Any, **kwargs: Any) -> None:
         allocate(layer, *args, **kwargs)
@@ -39,7 +35,7 @@ def poisoned() -> Iterator[str]:
     own = vars(StaticLayer).get("reset")  # inherited, unless somebody has given it one
     StaticLayer.lazy_initialization, StaticLayer.reset = allocate_and_fill, reset_and_fill
     try:
-        yield f"{CONTENT:g}"
+        yield
     finally:
         StaticLayer.lazy_initialization = allocate
         if own is None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.errors import ModelError
 from pytest_llmopt.core.quoting import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_llmopt.core.tokens import TokenIds
 
 
 def refuse_no_tokens(tokenizer: Any, name: str) -> None:
@@ -55,3 +61,23 @@ def ends_of(model: Any, name: str) -> frozenset[int]:
             )
             raise ModelError(msg)
     return frozenset(end for end in ends if end is not None)
+
+
+def encode(tokenizer: Any, text: str) -> TokenIds:
+    """The tokens of a text, with the special tokens that the tokenizer adds."""
+    return tuple(tokenizer(text)["input_ids"])
+
+
+@dataclass(frozen=True)
+class LibraryTokenizer:
+    """A tokenizer of Transformers behind the seam."""
+
+    tokenizer: Any
+
+    def encode(self, text: str) -> TokenIds:
+        """The tokens of a text, with the special tokens that the tokenizer adds."""
+        return encode(self.tokenizer, text)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of some tokens, special tokens included."""
+        return str(self.tokenizer.decode(list(token_ids)))

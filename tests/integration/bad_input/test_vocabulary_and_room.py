@@ -7,20 +7,20 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 import pytest
+from pytest_llmopt.runtime.side import Side
 
 from pytest_llmopt.assertions import assertion
-from pytest_llmopt.core.context import Context
 from pytest_llmopt.core.errors import CombinationError, LlmoptError, NoRoomError, RequestError, VerdictError
 from pytest_llmopt.core.loading import LoadPolicy, locate
 from pytest_llmopt.core.optimization import Optimization, Promise
 from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.sampling import SamplingParams
+from pytest_llmopt.core.side import Context
 from pytest_llmopt.core.tokens import Continuation
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.core.verdict import Status
 from pytest_llmopt.optimizations.decoding.assisted import Assisted
 from pytest_llmopt.optimizations.decoding.static_cache import StaticCache
-from pytest_llmopt.runtime.side import Side
 
 PROMPTS = ["The value", "def main(", "one, two"]
 LIMITS = {"kl_divergence": 1.0, "top1_agreement": 0.1, "perplexity_ratio": 2.0}

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pytest_llmopt.runtime.side import Side
 
 from pytest_llmopt.checks._benign_changes import FEW, ROUNDING, measure
 from pytest_llmopt.checks._floor import Benign
 from pytest_llmopt.checks.equivalent import equivalent
-from pytest_llmopt.core.context import Context
 from pytest_llmopt.core.errors import RequirementMissingError, StaleCacheWarning, UnsoundReferenceError
 from pytest_llmopt.core.loading import ZOO, LoadPolicy, fixtures_folder, locate
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.core.side import Context
 from pytest_llmopt.core.variant import Variant
 from pytest_llmopt.core.verdict import Status
-from pytest_llmopt.runtime.side import Side
 
 VARIANT = Variant("tiny-llama", dtype="float32", device="cpu")
 

@@ -3,12 +3,12 @@
 import time
 
 import pytest
+from pytest_llmopt.runtime.side import Side
 
-from pytest_llmopt.core.context import Context
 from pytest_llmopt.core.errors import RequestError
 from pytest_llmopt.core.sampling import SamplingParams
+from pytest_llmopt.core.side import Context
 from pytest_llmopt.core.variant import Variant
-from pytest_llmopt.runtime.side import Side
 
 
 class SlowEngine:
