@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,7 +13,7 @@ from pytest_llmopt.core.environment import describe_environment
 from pytest_llmopt.core.figures import HasFigures
 from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.requirements import Requirement
-from pytest_llmopt.core.side import Context, Side
+from pytest_llmopt.core.side import Context, Role, Side
 from pytest_llmopt.options import SESSION, SETTINGS
 from pytest_llmopt.outcomes import Recorder
 from pytest_llmopt.runtime.guard import Guard
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from pytest_llmopt.options import Settings
 
 
-Role: TypeAlias = Literal["candidate", "reference"]
 REQUIREMENTS = pytest.StashKey[tuple[Requirement, ...]]()
 
 

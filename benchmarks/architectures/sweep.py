@@ -66,14 +66,12 @@ def judge(model_type: str, seed: int, device: str) -> dict[str, Any]:
     import torch
     import transformers
     from models import build
-    from pytest_llmopt.runtime.side import Side
 
     from pytest_llmopt.checks._floor import Benign
     from pytest_llmopt.checks.equivalent import equivalent
     from pytest_llmopt.core.loading import LoadPolicy, fixtures_folder
     from pytest_llmopt.core.prompts import PromptSet
     from pytest_llmopt.core.registry import Registry
-    from pytest_llmopt.core.side import Context
     from pytest_llmopt.core.variant import Applied, Variant
     from pytest_llmopt.runtime.loader import Loader
 
@@ -91,9 +89,9 @@ def judge(model_type: str, seed: int, device: str) -> dict[str, Any]:
         loader = Loader(Registry("engines", "engine"), LoadPolicy(threads=1))
         plain = Variant(str(folder), dtype="float32", device=device)
         scaled = Variant(str(folder), (Applied("mutants.scaled", Scaled()),), dtype="float32", device=device)
-        context = Context(open=loader.get, cache=Path(scratch) / "cache", reopen=loader.reopen)
+        context = loader.context(Path(scratch) / "cache")
         try:
-            reference = Side("reference", plain, loader.get(plain), context=context)
+            reference = loader.side(plain, "reference", context)
             floor = Benign(context.cache).floor(reference, prompts)
         except LlmoptError as error:
             return result | {"refused": f"{type(error).__name__}: {error}"[:400]}
@@ -103,16 +101,16 @@ def judge(model_type: str, seed: int, device: str) -> dict[str, Any]:
             "contradictions": dict(floor.contradictions),
         }
         for name, variant in (("control", plain), ("scaled", scaled)):
-            engine = loader.reopen(variant)
+            candidate = loader.side(variant, context=context, anew=True)
             started = time.perf_counter()
             try:
-                verdict = equivalent(Side("candidate", variant, engine, context=context), reference, prompts)
+                verdict = equivalent(candidate, reference, prompts)
                 mean = verdict.metrics["mean_kl"].estimate.point
                 result[name] = {"status": str(verdict.status), "mean_kl": mean, "evidence": verdict.evidence}
             except LlmoptError as error:
                 result[name] = {"status": type(error).__name__, "evidence": str(error)[:400]}
             result[name]["seconds"] = round(time.perf_counter() - started, 1)
-            engine.close()
+            candidate.close()
     return result
 
 

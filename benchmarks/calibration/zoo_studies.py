@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +20,9 @@ from pytest_llmopt.core.variant import Applied, Variant
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.logprobs import FloatArray
     from pytest_llmopt.core.prompts import PromptSet
-    from pytest_llmopt.core.side import Context
+    from pytest_llmopt.core.side import Context, Side
     from pytest_llmopt.statistics.drift import DriftTests
 
 STATE = Path(os.environ.get("LLMOPT_CALIBRATION_STATE", ".llmopt/calibration"))
@@ -96,31 +95,25 @@ def _benign(kind: str, seed: int) -> tuple[Applied, ...]:
     return tuple(parts[name] for name in kind.split(", "))
 
 
-def _side(role: Any, variant: Variant, engine: Engine, context: Context) -> Any:
-    from pytest_llmopt.runtime.side import Side
-
-    return Side(role, variant, engine, context=context)
-
-
 @contextmanager
-def _candidate(variant: Variant) -> Iterator[Engine]:
-    engine = _loader().reopen(variant)
+def _candidate(variant: Variant, context: Context | None = None) -> Iterator[Side]:
+    side = _loader().side(variant, "candidate", context, anew=True)
     try:
-        yield engine
+        yield side
     finally:
-        engine.close()
+        side.close()
 
 
 def _context(reference: Variant, number: int) -> Context:
     """A context whose noise floor was measured beforehand, on prompts that depend on its number alone."""
     from pytest_llmopt.checks._floor import PROMPTS as FLOOR_PROMPTS
     from pytest_llmopt.checks._floor import Benign
-    from pytest_llmopt.core.side import Context
 
     folder = STATE / "floors" / str(number)
     prompts = _some(np.random.default_rng(number), FLOOR_PROMPTS)
-    Benign(folder).floor(_loader().get(reference), prompts)
-    return Context(open=_loader().get, cache=folder)
+    Benign(folder).floor(_loader().side(reference), prompts)
+    context: Context = _loader().context(folder)
+    return context
 
 
 @contextmanager
@@ -159,11 +152,8 @@ def _equivalent(draw: Draw, *, dtype: str) -> Sequence[bool]:
         planted = (_benign("permuted", int(draw.rng.integers(10**6)))[0], Applied("planted.bug", draw.effect))
     prompts = _some(draw.rng, PROMPTS)
     variant = dataclasses.replace(reference, optimizations=planted)
-    with _candidate(variant) as engine, _watched() as seen:
-        sides = [
-            _side("candidate", variant, engine, context),
-            _side("reference", reference, _loader().get(reference), context),
-        ]
+    with _candidate(variant, context) as candidate, _watched() as seen:
+        sides = [candidate, _loader().side(reference, "reference", context)]
         options = {"max_new_tokens": NEW_TOKENS, "num_prompts": PROMPTS, "max_prompts": PROMPTS}
         verdict = equivalent(*sides, prompts, forced_tokens=FORCED_TOKENS, **options)
     parts = [part for part in (seen[-1].mean, seen[-1].worst, seen[-1].change) if part is not None]
@@ -189,11 +179,11 @@ def _lossless(draw: Draw, *, dtype: str, assisted: bool, tokens: int) -> Sequenc
     planted += () if draw.effect is None else (Applied("planted.bug", draw.effect),)
     variant = dataclasses.replace(reference, optimizations=planted)
     sampling = SAMPLING[draw.index // len(ZOO) % len(SAMPLING)]
-    opened = _loader().get(variant) if assisted else None
-    with _candidate(variant) if opened is None else _kept(opened) as engine:
+    opened = _loader().side(variant, "candidate", context) if assisted else None
+    with _candidate(variant, context) if opened is None else nullcontext(opened) as candidate:
         verdict = lossless(
-            _side("candidate", variant, engine, context),
-            _side("reference", reference, _loader().get(reference), context),
+            candidate,
+            _loader().side(reference, "reference", context),
             _some(draw.rng, PROMPTS),
             max_new_tokens=min(64, tokens // PROMPTS),
             num_prompts=PROMPTS,
@@ -204,11 +194,6 @@ def _lossless(draw: Draw, *, dtype: str, assisted: bool, tokens: int) -> Sequenc
     return beyond_levels(verdict.metrics["log_wealth"].estimate.point)
 
 
-@contextmanager
-def _kept(engine: Engine) -> Iterator[Engine]:
-    yield engine
-
-
 @cache
 def _population(model: str) -> tuple[FloatArray, ...]:
     """KL divergences of each prompt's own text under 4-bit weights: real skew, for intervals to be tried on."""
@@ -217,7 +202,7 @@ def _population(model: str) -> tuple[FloatArray, ...]:
 
     file = STATE / f"population-{model}.npz"
     if not file.is_file():
-        reference = _loader().get(Variant(model, dtype="float32", device="cpu"))
+        reference = _loader().side(Variant(model, dtype="float32", device="cpu"), "reference")
         encoded = [prompt.encode(reference)[:64] for prompt in _prompts()]
         given = [Continuation(tokens[:1], tokens[1:]) for tokens in encoded if len(tokens) > 1]
         rounded = dataclasses.replace(reference.variant, optimizations=(Applied("planted.rounded", Rounded(4)),))

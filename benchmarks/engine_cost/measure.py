@@ -15,9 +15,12 @@ import statistics
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pytest_llmopt.core.engine import EngineWrapper
+from pytest_llmopt.core.requests import Answer, ForceDecode, Generate, Request, Score, Vary
 
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -91,42 +94,29 @@ def evidence(rounds: int, dtype: str) -> dict[str, Any]:
     }
 
 
-@dataclass
-class Timed:
-    """An engine whose calls are timed by what they are for."""
+@dataclass(frozen=True)
+class Timed(EngineWrapper):
+    """An engine whose answers are timed by what they are for."""
 
-    engine: Any
     role: str
     seconds: dict[str, float]
-    context: Any = None
-    calls: int = field(default=0)
+    calls: list[Generate] = field(default_factory=list)
 
-    def __getattr__(self, name: str) -> Any:
-        """Everything that is not timed."""
-        return getattr(self.engine, name)
-
-    def _time(self, what: str, call: Callable[[], Any]) -> Any:
+    def ask(self, request: Request[Answer]) -> Answer:
+        """The engine's answer; every decode after the first is the check's second look."""
+        if isinstance(request, Generate):
+            what = "decode again" if self.calls else "decode"
+            self.calls.append(request)
+        elif isinstance(request, ForceDecode):
+            what = "read in pieces" if request.report_prompt else "forced decoding"
+        else:
+            what = "score" if isinstance(request, (Score, Vary)) else "other requests"
         started = time.perf_counter()
         try:
-            return call()
+            return self.engine.ask(request)
         finally:
             key = f"{self.role}: {what}"
             self.seconds[key] = self.seconds.get(key, 0.0) + time.perf_counter() - started
-
-    def generate(self, prompts: Any, sampling: Any) -> Any:
-        """Decode; every call after the first is the check's second look."""
-        self.calls += 1
-        what = "decode" if self.calls == 1 else "decode again"
-        return self._time(what, lambda: self.engine.generate(prompts, sampling))
-
-    def score(self, continuations: Any) -> Any:
-        """Teacher-force."""
-        return self._time("score", lambda: self.engine.score(continuations))
-
-    def force(self, continuations: Any, **how: Any) -> Any:
-        """Force through the decode path."""
-        what = "read in pieces" if how.get("report_prompt") else "forced decoding"
-        return self._time(what, lambda: self.engine.force(continuations, **how))
 
 
 @dataclass
@@ -138,7 +128,7 @@ class _Passes:
     @contextmanager
     def counted(self, engine: Any) -> Iterator[None]:
         """Count what runs inside."""
-        handle = engine._loaded.model.register_forward_pre_hook(self._one_more)  # noqa: SLF001 - to count its passes
+        handle = engine._running.loaded.model.register_forward_pre_hook(self._one_more)  # noqa: SLF001
         try:
             yield
         finally:
@@ -156,7 +146,6 @@ def check(rounds: int, model: str, dtype: str) -> dict[str, Any]:
     from pytest_llmopt.core.prompts import PromptSet
     from pytest_llmopt.core.registry import Registry
     from pytest_llmopt.core.sampling import SamplingParams
-    from pytest_llmopt.core.side import Context
     from pytest_llmopt.core.variant import Applied, Variant
     from pytest_llmopt.runtime.loader import Loader
 
@@ -167,16 +156,16 @@ def check(rounds: int, model: str, dtype: str) -> dict[str, Any]:
     candidate = Variant(model, (Applied("decoding.static_cache", static),), dtype=dtype)
     runs = []
     with tempfile.TemporaryDirectory() as folder:
-        loader.get(reference).generate([loader.get(reference).encode("warm")], SamplingParams(2))
+        loader.side(reference).generate([loader.side(reference).encode("warm")], SamplingParams(2))
         started = time.perf_counter()
-        Benign(Path(folder)).floor(loader.get(reference), prompts)
+        Benign(Path(folder)).floor(loader.side(reference), prompts)
         floor_seconds = time.perf_counter() - started
         for _ in range(rounds):
             seconds: dict[str, float] = {}
-            context = Context(open=loader.get, cache=Path(folder))
+            context = loader.context(Path(folder))
             sides = [
-                Timed(loader.get(candidate), "candidate", seconds, context),
-                Timed(loader.get(reference), "reference", seconds, context),
+                replace(side, engine=Timed(side.engine, side.role, seconds))
+                for side in (loader.side(candidate, "candidate", context), loader.side(reference, "reference", context))
             ]
             passes = _Passes()
             started = time.perf_counter()

@@ -20,13 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_llmopt.runtime.side import Side
-
 from pytest_llmopt.checks.lossless import lossless
 from pytest_llmopt.core.loading import LoadPolicy, fixtures_folder
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.registry import Registry
-from pytest_llmopt.core.side import Context
+from pytest_llmopt.core.side import Context, Side
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.runtime.loader import Loader
 
@@ -130,7 +128,7 @@ class Bench:
 
     def side(self, variant: Variant, role: Any = "reference") -> Side:
         """A side with a context, as a test gets it."""
-        return Side(role, variant, self.loader.get(variant), context=Context(open=self.side))
+        return self.loader.side(variant, role, Context(open=self.side))
 
     def run(self, case: Case, model: str, seeds: range, max_tokens: int) -> dict[str, Any]:
         """Every seed of one case."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmopt.core.engine import bare
 from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.core.tokens import Continuation
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.answers import Generation
     from pytest_llmopt.core.logprobs import TopLogprobs
     from pytest_llmopt.core.prompts import PromptSet
-    from pytest_llmopt.runtime.side import Side
+    from pytest_llmopt.core.side import Side
 
 PEERS = Path(".llmopt/peers")
 """Where `make mutation` installs the packages that we are compared with, away from the environment of the project."""
@@ -24,6 +25,11 @@ PROMPTS, NEW_TOKENS = 16, 48
 """The same as our own check has by default."""
 BATCH, LENGTH = 4, 32
 """Of the batches that are given to forward passes, unpadded, as their users do."""
+
+
+def _loaded_by(side: Side) -> Any:
+    """What an engine of Transformers has loaded, whose objects the rules of others take."""
+    return bare(side.engine)._running.loaded  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 @dataclass
@@ -71,7 +77,7 @@ class Case:
 
         def ask(side: Side) -> list[Generation]:
             encoded = [prompt.encode(self.candidate) for prompt in self.prompts.take(PROMPTS)]
-            return side.engine.generate(encoded, SamplingParams(NEW_TOKENS))
+            return side.generate(encoded, SamplingParams(NEW_TOKENS))
 
         return list(zip(*self._of_both("decoded", ask), strict=True))
 
@@ -81,7 +87,7 @@ class Case:
 
         def ask(side: Side) -> Sequence[TopLogprobs]:
             encoded = [prompt.encode(self.candidate) for prompt in self.prompts]
-            return side.engine.score([Continuation(ids[:1], ids[1:]) for ids in encoded if len(ids) > LENGTH][:PROMPTS])
+            return side.score([Continuation(ids[:1], ids[1:]) for ids in encoded if len(ids) > LENGTH][:PROMPTS])
 
         return self._of_both("scored", ask)
 
@@ -105,14 +111,14 @@ class Case:
     @staticmethod
     def model(side: Side) -> Any:
         """The library's own model object, which the rules of others take."""
-        return side.engine._loaded.model  # type: ignore[attr-defined]  # noqa: SLF001
+        return _loaded_by(side).model
 
     def generate(self, model: Any, inputs: dict[str, Any], max_new_tokens: int, _kwargs: object) -> Any:
         """Greedy tokens, with what the candidate's optimizations ask of `generate`."""
         arguments: dict[str, Any] = {}
         rows = len(inputs["input_ids"])
         if model is self.model(self.candidate):
-            plan = self.candidate.engine._loaded.plan  # type: ignore[attr-defined]  # noqa: SLF001
+            plan = _loaded_by(self.candidate).plan
             rows = min(rows, plan.max_batch or rows)
             arguments = dict(plan.generate)
             for make in plan.per_call:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,8 +27,8 @@ from pytest_llmopt.core.tokens import Continuation
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.prompts import PromptSet
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.variant import Variant
 
 FILE = HERE / "effects.json"
@@ -40,7 +41,7 @@ SAMPLED = ({"temperature": 0.7}, {"temperature": 1.0, "top_k": 10}, {"temperatur
 
 
 def effects(
-    entry: Entry, open_engine: Callable[[Variant], Engine], prompts: PromptSet, *, every: bool = False
+    entry: Entry, open_side: Callable[[Variant], Side], prompts: PromptSet, *, every: bool = False
 ) -> dict[str, float]:
     """By trigger, how far the bug moves what its control says; nan where one of the two could not answer at all.
 
@@ -50,9 +51,9 @@ def effects(
     """
     own, control = _control_of(entry)
     # The control answers first and, where a class is about to be changed, all that it will be asked.
-    sides = [open_engine(control)]
+    sides = [open_side(control)]
     early = {name: _answer(PROBES[name], sides[0], prompts) for name in PATCHED if entry.kind.patches_reference}
-    sides.append(open_engine(own))
+    sides.append(open_side(own))
     found = {}
     try:
         for name, probe in (PROBES if not early else {name: PROBES[name] for name in early}).items():
@@ -68,7 +69,7 @@ def effects(
     return found
 
 
-def _answer(probe: Callable[[Engine, PromptSet], list[Any]], side: Engine, prompts: PromptSet) -> Any:
+def _answer(probe: Callable[[Side, PromptSet], list[Any]], side: Side, prompts: PromptSet) -> Any:
     torch.manual_seed(0)
     try:
         return probe(side, prompts)
@@ -93,20 +94,20 @@ def _difference(one: Any, other: Any) -> float:
     )
 
 
-def _ids(engine: Engine, prompts: PromptSet) -> list[tuple[int, ...]]:
+def _ids(engine: Side, prompts: PromptSet) -> list[tuple[int, ...]]:
     return [prompt.encode(engine) for prompt in prompts]
 
 
-def _long(engine: Engine, prompts: PromptSet) -> tuple[int, ...]:
+def _long(engine: Side, prompts: PromptSet) -> tuple[int, ...]:
     end = engine.eos_token_ids
     return tuple(token for ids in _ids(engine, prompts) for token in ids if token not in end)[:DEEP]
 
 
-def _forced(engine: Engine, given: Sequence[Continuation], **options: Any) -> list[Any]:
+def _forced(engine: Side, given: Sequence[Continuation], **options: Any) -> list[Any]:
     return [item.logprobs.token_logprobs for item in engine.force(given, **options)]
 
 
-def _scored(engine: Engine, prompts: PromptSet) -> list[Any]:
+def _scored(engine: Side, prompts: PromptSet) -> list[Any]:
     text = _long(engine, prompts)
     return [
         item.token_logprobs
@@ -114,8 +115,8 @@ def _scored(engine: Engine, prompts: PromptSet) -> list[Any]:
     ]
 
 
-def _forward(engine: Engine, prompts: PromptSet, **options: Any) -> list[Any]:
-    model = engine._loaded.model
+def _forward(engine: Side, prompts: PromptSet, **options: Any) -> list[Any]:
+    model = engine.engine._running.loaded.model  # type: ignore[attr-defined]
     with torch.no_grad():
         return [
             model(input_ids=torch.tensor([_long(engine, prompts)[:96]]), use_cache=False, **options)
@@ -124,7 +125,7 @@ def _forward(engine: Engine, prompts: PromptSet, **options: Any) -> list[Any]:
         ]
 
 
-def _padded(engine: Engine, prompts: PromptSet, rows: int = 8) -> list[Any]:
+def _padded(engine: Side, prompts: PromptSet, rows: int = 8) -> list[Any]:
     text = _long(engine, prompts)
     given = [
         Continuation(text[start : start + 4 + 24 * row], text[-24:])
@@ -133,27 +134,27 @@ def _padded(engine: Engine, prompts: PromptSet, rows: int = 8) -> list[Any]:
     return _forced(engine, given)
 
 
-def _deep(engine: Engine, prompts: PromptSet) -> list[Any]:
+def _deep(engine: Side, prompts: PromptSet) -> list[Any]:
     text = _long(engine, prompts)
     length = min(DEEP, engine.max_length or DEEP) - 8
     return _forced(engine, [Continuation(text[:200], text[200:length])])
 
 
-def _after_end(engine: Engine, prompts: PromptSet) -> list[Any]:
+def _after_end(engine: Side, prompts: PromptSet) -> list[Any]:
     text, end = _long(engine, prompts), min(engine.eos_token_ids)
     return _forced(engine, [Continuation((*text[:40], end, *text[40:60], end, *text[60:80]), text[80:100])])
 
 
-def _second_call(engine: Engine, prompts: PromptSet) -> list[Any]:
+def _second_call(engine: Side, prompts: PromptSet) -> list[Any]:
     return [*_padded(engine, prompts, 8), *_padded(engine, prompts, 4), *_padded(engine, prompts, 8)]
 
 
-def _greedy(engine: Engine, prompts: PromptSet) -> list[Any]:
+def _greedy(engine: Side, prompts: PromptSet) -> list[Any]:
     answers = engine.generate(_ids(engine, prompts)[:8], SamplingParams(48))
     return [np.asarray([len(item.token_ids), *item.token_ids, item.overrun]) for item in answers]
 
 
-def _sampled(engine: Engine, prompts: PromptSet) -> list[Any]:
+def _sampled(engine: Side, prompts: PromptSet) -> list[Any]:
     found = []
     for sampling in SAMPLED:
         answers = engine.generate(_ids(engine, prompts)[:8], SamplingParams(32, **sampling))
@@ -161,7 +162,7 @@ def _sampled(engine: Engine, prompts: PromptSet) -> list[Any]:
     return found
 
 
-PROBES: dict[str, Callable[[Engine, PromptSet], list[Any]]] = {
+PROBES: dict[str, Callable[[Side, PromptSet], list[Any]]] = {
     "tokenizer": lambda engine, prompts: [np.asarray(ids) for ids in _ids(engine, prompts)[:32]],
     "end tokens": lambda engine, _: [np.asarray(sorted(engine.eos_token_ids))],
     "context": lambda engine, _: [np.asarray([engine.max_length or 0])],
@@ -191,7 +192,7 @@ def main() -> None:
     for entry in sorted(catalogue(benign=False), key=lambda entry: entry.kind.patches_reference):
         if (entry.id not in wanted) if wanted else (entry.full_name not in recorded() or entry.id in known):
             continue
-        found = effects(entry, loader.reopen, prompts)
+        found = effects(entry, partial(loader.side, anew=True), prompts)
         print(
             f"{entry.id}: {', '.join(f'{name} {value:.2g}' for name, value in found.items()) or 'NO EFFECT'}",
             flush=True,

@@ -24,8 +24,8 @@ from pytest_llmopt.core.files import write_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.prompts import PromptSet
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.variant import Variant
     from pytest_llmopt.runtime.loader import Loader
 
@@ -137,29 +137,23 @@ def _keep(task: Task, name: str, verdict: dict[str, Any]) -> None:
 def _judge(task: Task, names: Sequence[str]) -> None:
     import torch
 
-    from pytest_llmopt.core.side import Context
-    from pytest_llmopt.runtime.side import Side
-
     entry = task.entry
     loader, prompts = shared()
     plain, variant = entry.reference(), entry.variant(**_seeded(entry, task.seed))
-    context = Context(open=loader.get, cache=STATE / "cache", reopen=loader.reopen)
+    context = loader.context(STATE / "cache")
     torch._dynamo.reset()  # noqa: SLF001 - the graphs of another candidate count against this one's limit
     try:
-        before = _checked_probe(plain, loader.get(plain), prompts)
-        engine = loader.reopen(variant)
+        reference = loader.side(plain, "reference", context)
+        before = _checked_probe(plain, reference, prompts)
+        candidate = loader.side(variant, context=context, anew=True)
     except LlmoptError as error:
         for name in names:
             _keep(task, name, _refused(name, error))
         return
-    sides = (
-        Side("candidate", variant, engine, context=context),
-        Side("reference", plain, loader.get(plain), context=context),
-    )
-    case = Case(*sides, _ordered(prompts, entry, task.seed), task.seed, of_references=_of_references())
+    case = Case(candidate, reference, _ordered(prompts, entry, task.seed), task.seed, of_references=_of_references())
     found = {name: _verdict(case, name) for name in names}
-    engine.close()
-    poisoned = _probe(loader.get(plain), prompts) != before
+    candidate.close()
+    poisoned = _probe(reference, prompts) != before
     if poisoned and not entry.kind.patches_reference:
         error = "it changed the reference, whose scores are others than before: undo it, or set patches_reference"
         found = {
@@ -210,7 +204,7 @@ def _first_line(error: Exception) -> str:
     return str(error).replace(f"{Path.cwd()}{os.sep}", "").splitlines()[0][:SHORT] if str(error) else ""
 
 
-def _probe(engine: Engine, prompts: PromptSet) -> str:
+def _probe(engine: Side, prompts: PromptSet) -> str:
     """A digest of every bit of what a model thinks of a few texts."""
     from pytest_llmopt.core.tokens import Continuation
 
@@ -221,7 +215,7 @@ def _probe(engine: Engine, prompts: PromptSet) -> str:
     return found.hexdigest()
 
 
-def _checked_probe(variant: Variant, engine: Engine, prompts: PromptSet) -> str:
+def _checked_probe(variant: Variant, engine: Side, prompts: PromptSet) -> str:
     """The probe, after a comparison with what other processes of this code found."""
     code = digest_of(imported(HERE / "judging.py"))
     file = STATE / "probes" / f"{variant.digest}-{code}.json"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmopt.checks._group_claims import group_claims
 from pytest_llmopt.checks._modules import measure
-from pytest_llmopt.checks._probe import NEEDED, Probe
+from pytest_llmopt.checks._probe import NEEDED
 from pytest_llmopt.core.claims import Claim
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 from pytest_llmopt.core.weight_format import HasWeightFormat
@@ -42,7 +42,7 @@ def module_claims(options: object, candidate: Side, reference: Side, use: Use, *
     form = options.weight_format if isinstance(options, HasWeightFormat) else None
     if form is None or not all(side.can(*NEEDED) for side in (candidate, reference)):
         return []
-    found, changed = measure(form, Probe(candidate), Probe(reference), use, seed=seed)
+    found, changed = measure(form, candidate, reference, use, seed=seed)
     claims = [
         Claim(
             "kept_modules_changed",

@@ -18,16 +18,17 @@ from pytest_llmopt.checks._honest import (
     rounded_to,
     sqnr_band,
 )
+from pytest_llmopt.checks._probe import Probe
 from pytest_llmopt.checks._rescaled import SAME_MATRIX, Factors, factors, rescaled
 from pytest_llmopt.statistics.fake_quantizers import sqnr_db
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_llmopt.checks._probe import Probe
     from pytest_llmopt.core.claims import Use
     from pytest_llmopt.core.logprobs import FloatArray, IntArray
     from pytest_llmopt.core.probing import AffineMap, StoredMap
+    from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.weight_format import WeightFormat
 
 WEIGHTS = 2**28
@@ -80,10 +81,9 @@ class Measured:
         return 0.0 if self.sqnr_db == self.honest.high else self.sqnr_db - self.honest.high
 
 
-def measure(
-    form: WeightFormat, candidate: Probe, reference: Probe, use: Use, *, seed: int
-) -> tuple[list[Measured], list[str]]:
+def measure(form: WeightFormat, own: Side, theirs: Side, use: Use, *, seed: int) -> tuple[list[Measured], list[str]]:
     """The projections that the format covers, and the names of those that should have stayed and did not."""
+    candidate, reference = Probe(own), Probe(theirs)
     rng = np.random.default_rng(seed)
     names = {item.name for item in use.reference.projections}
     shared = [item for item in use.inspection.projections if item.name in names]

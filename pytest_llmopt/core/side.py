@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pytest_llmopt.core import requests
 from pytest_llmopt.core.errors import NotAnsweredError
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.tokens import Continuation, TokenIds, Tokenizer
     from pytest_llmopt.core.variant import Variant
     from pytest_llmopt.core.verdict import Verdict
+
+Role: TypeAlias = Literal["candidate", "reference"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Context:
 class Side:
     """Sugar over `engine.ask`, written once: no engine, and nothing that wraps one, has these methods."""
 
-    role: Literal["candidate", "reference"]
+    role: Role
     engine: Engine
     tokenizer: Tokenizer
     context: Context = field(default_factory=Context)

@@ -6,16 +6,17 @@ import dataclasses
 from collections import OrderedDict
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.errors import LlmoptError, RequirementMissingError
 from pytest_llmopt.core.requests import MeasureLoading
 from pytest_llmopt.core.requirements import format_bytes
-from pytest_llmopt.core.side import Side
+from pytest_llmopt.core.side import Context, Role, Side
 from pytest_llmopt.runtime import memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.loading import LoadPolicy
@@ -82,13 +83,31 @@ class Loader:
             self._tokenizers[key] = self._engines.load(variant.engine).tokenizer(variant, self._policy)
         return self._tokenizers[key]
 
-    def side(self, variant: Variant, role: Literal["candidate", "reference"] = "candidate") -> Side:
-        """A variant as checks take it, without a session around it.
+    def side(
+        self, variant: Variant, role: Role = "candidate", context: Context | None = None, *, anew: bool = False
+    ) -> Side:
+        """A variant as checks take it, where no session is around it.
+
+        Args:
+            variant: what to run.
+            role: its place in the comparison.
+            context: what its checks are told.
+            anew: load it again, whatever is loaded; who asks for that closes the side.
 
         Raises:
             LlmoptError: it cannot be loaded.
         """
-        return Side(role, self.get(variant), self.tokenizer(variant))
+        engine = self.reopen(variant) if anew else self.get(variant)
+        return Side(role, engine, self.tokenizer(variant), context or Context())
+
+    def context(self, cache: Path, seed: int = 0) -> Context:
+        """What checks are told where no session is around them: how to open other variants."""
+        return Context(
+            seed,
+            open=lambda variant: self.side(variant, "reference"),
+            reopen=lambda variant: self.side(variant, anew=True),
+            cache=cache,
+        )
 
     def release(self) -> None:
         """Nothing that was handed out is in use any more: what is loaded stays, and may be evicted from now on."""

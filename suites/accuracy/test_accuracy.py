@@ -20,4 +20,4 @@ def test_quantized_weights(candidate, reference, prompts):
 @llmopt.quantized("bitsandbytes")
 def test_invariance_of_quantized_weights(candidate, prompts):
     """Every load is quantized alike, and kernels for other shapes give the same."""
-    llmopt.assert_invariant(candidate, None, prompts, relations=RELATIONS)
+    llmopt.assert_invariant(candidate, prompts, relations=RELATIONS)

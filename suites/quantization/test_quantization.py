@@ -54,4 +54,4 @@ def test_in_effect(candidate, reference, prompts):
 @llmopt.variants(WEIGHTS)
 def test_consistent(candidate, prompts):
     """A call, a batch, a load and a saved copy all give the same."""
-    llmopt.assert_invariant(candidate, None, prompts, relations=RELATIONS)
+    llmopt.assert_invariant(candidate, prompts, relations=RELATIONS)

@@ -31,9 +31,10 @@ def test_it_is_a_function_named_after_its_file(name, check):
     assert importlib.import_module(f"pytest_llmopt.checks.{name}").__all__ == [name]
 
 
-def test_it_takes_candidate_and_reference_first_and_gives_a_verdict(check):
+def test_it_takes_the_sides_that_it_compares_first_and_gives_a_verdict(check):
     signature = inspect.signature(check)
-    assert list(signature.parameters)[:2] == ["candidate", "reference"]
+    first = list(signature.parameters)[:2]
+    assert first in (["candidate", "reference"], ["candidate", "prompts"])
     assert signature.return_annotation in {"Verdict", "pytest_llmopt.Verdict"}
 
 

@@ -1,15 +1,21 @@
-"""What every engine must be: token ids and log-probabilities in and out, behind the same names."""
+"""What every engine must be: a kind that opens, and four members that answer requests of plain data."""
 
 import importlib
 import inspect
 
 import pytest
 
-from pytest_llmopt.core.engine import Engine, Prechecks
+from pytest_llmopt.core import requests
+from pytest_llmopt.core.engine import Engine, EngineKind, Prechecks
 from pytest_llmopt.core.registry import Registry
 
 ENGINES = Registry("engines", "engine")
-MEMBERS = sorted(name for name in vars(Engine) if not name.startswith("_"))
+MEMBERS = {"answers", "ask", "close", "info"}
+REQUESTS = {
+    item
+    for item in vars(requests).values()
+    if isinstance(item, type) and issubclass(item, requests.Request) and item is not requests.Request
+}
 
 
 @pytest.fixture(params=ENGINES.names())
@@ -22,8 +28,8 @@ def kind(name):
     return ENGINES.load(name)
 
 
-def test_the_protocol_is_what_these_tests_go_through():
-    assert {"variant", "encode", "generate", "score", "footprint", "close"} <= set(MEMBERS)
+def test_an_engine_has_four_members():
+    assert {name for name in vars(Engine) if not name.startswith("_")} == MEMBERS
 
 
 def test_its_file_offers_one_documented_name(name, kind):
@@ -33,8 +39,10 @@ def test_its_file_offers_one_documented_name(name, kind):
     assert kind.__doc__
 
 
-def test_it_is_opened_with_a_variant_and_a_policy(kind):
-    assert list(inspect.signature(kind.open).parameters) == ["variant", "policy"]
+@pytest.mark.parametrize("way", ["open", "tokenizer"])
+def test_it_comes_about_from_a_variant_and_a_policy(kind, way):
+    assert list(inspect.signature(getattr(kind, way)).parameters) == ["variant", "policy"]
+    assert inspect.signature(getattr(EngineKind, way)).parameters.keys() == {"variant", "policy"}
 
 
 def test_what_it_can_tell_before_loading_is_asked_of_the_class_in_the_same_words(kind):
@@ -43,17 +51,23 @@ def test_what_it_can_tell_before_loading_is_asked_of_the_class_in_the_same_words
     assert inspect.signature(kind.precheck) == inspect.signature(Prechecks.precheck)
 
 
-@pytest.mark.parametrize("member", MEMBERS)
-def test_it_has_every_member_of_the_protocol_with_the_same_signature(kind, member):
+@pytest.mark.parametrize("member", sorted(MEMBERS - {"answers"}))
+def test_every_member_is_there_and_says_what_it_gives(kind, member):
     promised, own = inspect.getattr_static(Engine, member), inspect.getattr_static(kind, member)
     assert isinstance(own, property) == isinstance(promised, property)
-    if not isinstance(promised, property):
-        assert list(inspect.signature(own).parameters) == list(inspect.signature(promised).parameters)
+    assert inspect.getdoc(own)
 
 
-@pytest.mark.parametrize("member", MEMBERS)
-def test_every_member_says_what_it_gives(kind, member):
-    assert inspect.getdoc(getattr(kind, member))
+def test_it_answers_some_of_the_requests_that_there_are_and_at_least_one_kind_of_evidence(kind):
+    assert kind.answers <= REQUESTS
+    assert kind.answers & {requests.Generate, requests.Score}
+
+
+@pytest.mark.parametrize("request_", sorted(REQUESTS, key=lambda item: item.__name__), ids=lambda item: item.__name__)
+def test_every_request_is_frozen_documented_and_named_as_a_requirement(request_):
+    assert request_.__doc__
+    assert request_.__dataclass_params__.frozen
+    assert request_.requirement().isidentifier()
 
 
 def test_its_name_can_follow_for_in_the_methods_of_optimizations(name):

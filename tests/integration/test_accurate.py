@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 
 import pytest
+from sides import open_side, running_of
 
 from pytest_llmopt.checks.accurate import accurate
 from pytest_llmopt.checks.lossless import lossless
@@ -27,7 +28,7 @@ def opened(model=MODEL, **optimizations):
         Applied(f"decoding.{name}", registry.load(f"decoding.{name}")(**options))
         for name, options in optimizations.items()
     )
-    return Registry("engines", "engine").load("transformers").open(Variant(model, applied), LoadPolicy())
+    return open_side(Variant(model, applied), LoadPolicy())
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def prompts():
 def spoiled(where):
     """A candidate whose first layer is wrong where a function of the hidden states `[rows, tokens, width]` says so."""
     engine = opened()
-    layer = engine._loaded.model.model.layers[0].mlp
+    layer = running_of(engine).loaded.model.model.layers[0].mlp
     own = layer.forward
     layer.forward = lambda hidden: own(hidden) * (8.0 if where(hidden) else 1.0)
     return engine
@@ -93,7 +94,7 @@ def test_how_many_of_the_prompts_were_used_is_told(reference):
 
 def test_a_reference_that_is_not_finite_is_named_as_such(reference, prompts):
     broken = opened()
-    broken._loaded.model.model.layers[0].mlp.down_proj.weight.data[0, 0] = float("nan")
+    running_of(broken).loaded.model.model.layers[0].mlp.down_proj.weight.data[0, 0] = float("nan")
     with pytest.raises(UnsoundReferenceError, match=r"reference itself is not finite: .* at position \d+ of prompt "):
         accurate(reference, broken, prompts, **LIMITS, **FEW)
     with pytest.raises(UnsoundReferenceError, match=r"reference itself is not finite: .* at position \d+ of prompt "):
@@ -133,16 +134,16 @@ def no_more_than_k():
 def test_tied_tokens_at_the_edge_of_top_k_come_as_often_as_they_should(prompts, wrong, status):
     sides = candidate, reference = opened(), opened()
     for side in sides:  # coarse logits tie
-        head = side._loaded.model.get_output_embeddings()
+        head = running_of(side).loaded.model.get_output_embeddings()
         head.register_forward_hook(lambda _module, _args, logits: (logits / 0.5).round() * 0.5)
     if wrong:
-        own = candidate._loaded.model.generate
+        own = running_of(candidate).loaded.model.generate
 
         def generate(*args, **kwargs):
             with no_more_than_k():
                 return own(*args, **kwargs)
 
-        candidate._loaded.model.generate = generate
+        running_of(candidate).loaded.model.generate = generate
     settings = {"temperature": 1.3, "top_k": 5, "max_tokens": 600, "max_new_tokens": 32}
     found = lossless(candidate, reference, prompts, **settings)
     assert found.status is status

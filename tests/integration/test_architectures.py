@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sides import open_side, running_of
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from architectures import KINDS, build
@@ -45,8 +46,7 @@ def opened(tmp_path_factory):
         if key not in engines:
             kinds = Registry("optimizations", "optimization")
             given = tuple(Applied(name, kinds.load(name)(**dict(options))) for name, options in applied)
-            loader = Registry("engines", "engine").load("transformers")
-            engines[key] = loader.open(Variant(str(folder), given), LoadPolicy())
+            engines[key] = open_side(Variant(str(folder), given), LoadPolicy())
         return engines[key]
 
     return make
@@ -70,7 +70,7 @@ def test_it_is_the_model_s_own_forward_that_scores(opened, kind):
     (long, _), (scored, _) = some(engine), engine.score(some(engine))
     ids = torch.tensor([long.prompt_ids + long.token_ids])
     with torch.no_grad():
-        own = engine._loaded.model(ids, use_cache=False).logits[0].log_softmax(-1)
+        own = running_of(engine).loaded.model(ids, use_cache=False).logits[0].log_softmax(-1)
     start = len(long.prompt_ids)
     expected = own[torch.arange(start - 1, len(long) - 1), ids[0, start:]].numpy()
     assert np.abs(expected - scored.token_logprobs).max() < ROUNDING
@@ -82,10 +82,10 @@ def test_a_vocabulary_in_pieces_gives_the_same(opened, kind, monkeypatch):
     engine = opened(kind)
     whole = engine.score(some(engine))
     monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", 5 * engine.vocab_size)
-    in_pieces = scoring.Scorer(engine._loaded)
+    in_pieces = scoring.Scorer(running_of(engine).loaded)
     assert furthest(whole, in_pieces.score(some(engine), 1024)) < ROUNDING
     assert in_pieces._body is not None, "nothing was run in pieces"
-    in_parts = scoring.Scorer(engine._loaded)
+    in_parts = scoring.Scorer(running_of(engine).loaded)
     in_parts._tried = True
     assert furthest(whole, in_parts.score(some(engine), 1024)) < ROUNDING
 
@@ -103,7 +103,7 @@ def test_forced_and_generated_tokens_are_thought_of_as_the_forward_does(opened, 
 @pytest.mark.parametrize("kind", KINDS)
 def test_invariant_ends_in_a_verdict_and_names_what_was_left_out(opened, kind):
     engine = opened(kind)
-    verdict = invariant(engine, engine, PROMPTS, relations=SHORT, num_prompts=2, max_new_tokens=4)
+    verdict = invariant(engine, PROMPTS, reference=engine, relations=SHORT, num_prompts=2, max_new_tokens=4)
     assert verdict.status is Status.PASS, verdict.diagnosis
     left = {"prefill_chunk": "prefill_chunk", "left_padding": "batch_mates"}
     for ability in LACKS.get(kind, ()):
@@ -149,8 +149,8 @@ def test_a_state_of_a_fixed_size_is_neither_a_growing_cache_nor_a_static_one(ope
 def test_what_an_optimization_broke_is_not_excused_as_a_lack_of_the_architecture(opened):
     """The same lack on both sides is left out; on the candidate alone it fails, and so does the relation's claim."""
     lacking, able = opened("decoder of an encoder-decoder"), opened("offset positions")
-    assert invariant(lacking, lacking, PROMPTS, relations=("batch_mates", "repeat")).status is Status.PASS
-    verdict = invariant(lacking, able, PROMPTS, relations=("batch_mates", "repeat"))
+    assert invariant(lacking, PROMPTS, reference=lacking, relations=("batch_mates", "repeat")).status is Status.PASS
+    verdict = invariant(lacking, PROMPTS, reference=able, relations=("batch_mates", "repeat"))
     assert verdict.status is Status.FAIL
     assert verdict.metrics["lost_abilities"].status is Status.FAIL
     assert "it cannot do what the reference can: left_padding: BartForCausalLM" in verdict.diagnosis[0]

@@ -9,6 +9,7 @@ import gc
 from pathlib import Path
 
 import pytest
+from sides import open_side, running_of
 
 from pytest_llmopt.checks.accurate import accurate
 from pytest_llmopt.checks.optimized import optimized
@@ -32,7 +33,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Implicitly cleaning up"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-ENGINE = Registry("engines", "engine").load("transformers")
 
 
 def variant(method, model, /, **options):
@@ -46,11 +46,11 @@ def variant(method, model, /, **options):
 
 
 def opened(method, model, /, cache=CACHE, **options):
-    return ENGINE.open(variant(method, model, **options), LoadPolicy(threads=1, cache=cache))
+    return open_side(variant(method, model, **options), LoadPolicy(threads=1, cache=cache))
 
 
 def plain(model):
-    return ENGINE.open(Variant(model, dtype="float32", device="cpu"), LoadPolicy(threads=1))
+    return open_side(Variant(model, dtype="float32", device="cpu"), LoadPolicy(threads=1))
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +83,10 @@ def test_a_checkpoint_of_another_day_loads_and_is_judged_by_what_its_config_says
 @pytest.mark.parametrize("method", METHODS)
 def test_a_layer_that_was_left_as_it_was_is_found(method, reference, prompts):
     engine = opened(method, MODEL, **METHODS[method])
-    full = reference._loaded.model.get_submodule("model.layers.1.mlp.up_proj")
-    engine._loaded.model.set_submodule("model.layers.1.mlp.up_proj", copy.deepcopy(full).to(engine._loaded.model.dtype))
+    full = running_of(reference).loaded.model.get_submodule("model.layers.1.mlp.up_proj")
+    running_of(engine).loaded.model.set_submodule(
+        "model.layers.1.mlp.up_proj", copy.deepcopy(full).to(running_of(engine).loaded.model.dtype)
+    )
     verdict = optimized(engine, reference, prompts)
     assert verdict.status is Status.FAIL
     assert "model.layers.1.mlp.up_proj" in "\n".join(verdict.diagnosis)
@@ -93,7 +95,7 @@ def test_a_layer_that_was_left_as_it_was_is_found(method, reference, prompts):
 def test_the_kernel_that_was_asked_for_runs_from_the_same_checkpoint(reference, prompts):
     engine = opened("gptq", MODEL, backend="torch", **METHODS["gptq"])
     assert {item.kind.partition("[")[0] for item in engine.inspect().body} == {"TorchLinear"}
-    assert engine._loaded.plan.weights == opened("gptq", MODEL, **METHODS["gptq"])._loaded.plan.weights
+    assert running_of(engine).loaded.plan.weights == opened("gptq", MODEL, **METHODS["gptq"])._loaded.plan.weights
     assert optimized(engine, reference, prompts).status is Status.PASS
 
 
@@ -123,7 +125,7 @@ def test_quantizing_again_gives_the_same_bytes_and_leaves_no_folder_behind(metho
     weights, few_steps = [], {"iters": 2} if method == "auto_round" else {}
     for name in ("one", "other"):
         engine = opened(method, MODEL, cache=tmp_path / name, num_prompts=2, **few_steps)
-        folder = Path(engine._loaded.plan.weights)
+        folder = Path(running_of(engine).loaded.plan.weights)
         weights.append({file.name: file.read_bytes() for file in folder.glob("*.safetensors")})
         del engine
     assert weights[0] == weights[1] != {}

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from pytest_llmopt.runtime.side import Side
+from sides import open_side
 
 from pytest_llmopt.checks.invariant import invariant
 from pytest_llmopt.checks.optimized import optimized
@@ -25,9 +25,7 @@ POLICY = LoadPolicy(threads=1)
 
 
 def opened(variant, policy=POLICY):
-    from pytest_llmopt.engines.transformers import TransformersEngine
-
-    return TransformersEngine.open(variant, policy)
+    return open_side(variant, policy)
 
 
 def variant_of(model, *optimizations):
@@ -213,8 +211,8 @@ def saved_and_loaded(variant):
     def reopen(other):
         return opened(other, dataclasses.replace(POLICY, seed=next(seeds)))
 
-    side = Side("candidate", variant, engine, context=Context(reopen=reopen))
-    return invariant(side, None, TEXTS, relations=["save_reload"])
+    side = dataclasses.replace(engine, context=Context(reopen=reopen))
+    return invariant(side, TEXTS, relations=["save_reload"])
 
 
 def step(change):

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from sides import open_side, running_of
 
 from pytest_llmopt.core.errors import ModelError
 from pytest_llmopt.core.loading import LoadPolicy, locate
@@ -17,12 +18,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 def opened(model, *optimizations, policy=None, dtype="auto"):
     """An engine of a model with optimizations, each a name with its options."""
-    from pytest_llmopt.engines.transformers import TransformersEngine
-
     registry = Registry("optimizations", "optimization")
     applied = tuple(Applied(name, registry.load(name)(**options)) for name, options in optimizations)
     variant = Variant(str(model), applied, device="cpu", dtype=dtype)
-    return TransformersEngine.open(variant, policy or LoadPolicy(threads=1))
+    return open_side(variant, policy or LoadPolicy(threads=1))
 
 
 def copy_of(model, folder, *, tensors=None, config=None):
@@ -165,7 +164,7 @@ def test_a_gguf_file_with_more_layers_than_the_model_is_refused(tmp_path):
     pytest.importorskip("gguf")
     policy = LoadPolicy(threads=1, cache=tmp_path / "cache")
     made = opened("tiny-llama", ("quantization.gguf", {}), policy=policy)
-    file = Path(made._loaded.plan.weights) / "model.gguf"
+    file = Path(running_of(made).loaded.plan.weights) / "model.gguf"
     opened("tiny-llama", ("quantization.gguf", {"file": str(file)}), policy=policy)
     short = copy_of("tiny-llama", tmp_path / "short", config={"num_hidden_layers": 2})
     with pytest.raises(ModelError, match=r"18 of its tensors are nowhere in the model \(blk\.2"):
@@ -291,10 +290,8 @@ class Step:
 
 
 def after(step):
-    from pytest_llmopt.engines.transformers import TransformersEngine
-
     variant = Variant("tiny-llama", (Applied("planted.step", Step(step)),), device="cpu")
-    return TransformersEngine.open(variant, LoadPolicy(threads=1))
+    return open_side(variant, LoadPolicy(threads=1))
 
 
 def dropout_layer(model):

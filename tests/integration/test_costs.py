@@ -47,7 +47,7 @@ from pytest_llmopt.core.variant import Variant
 from pytest_llmopt.engines.transformers import TransformersEngine
 
 engine = TransformersEngine.open(Variant("tiny-llama"), LoadPolicy())
-weights = [weakref.ref(parameter) for parameter in engine._loaded.model.parameters()]
+weights = [weakref.ref(parameter) for parameter in engine._running.loaded.model.parameters()]
 collected = []
 gc.collect = collected.append
 engine.close()

@@ -4,12 +4,11 @@ import dataclasses
 
 import pytest
 from planted_sampling import Verification
-from pytest_llmopt.runtime.side import Side
+from sides import open_side, running_of
 
 from pytest_llmopt.checks.optimized import optimized
 from pytest_llmopt.core.loading import LoadPolicy, fixtures_folder
 from pytest_llmopt.core.prompts import PromptSet
-from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.core.side import Context
 from pytest_llmopt.core.variant import Applied, Variant
@@ -22,8 +21,8 @@ ASSISTED = Applied("decoding.assisted", Assisted())
 
 def side(variant, role="candidate"):
     """An engine that can open the draft model apart."""
-    engine = Registry("engines", "engine").load("transformers").open(variant, LoadPolicy())
-    return Side(role, variant, engine, context=Context(open=lambda draft: side(draft, "reference")))
+    context = Context(open=lambda draft: side(draft, "reference"))
+    return dataclasses.replace(open_side(variant, LoadPolicy(), role), context=context)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +52,8 @@ def test_a_sound_draft_of_texts_that_end_at_once_is_not_blamed(prompts):
     contexts.append((contexts[0] * 2)[:48] if len(contexts[0]) < 48 else contexts[0][:24] * 2)
     first = {item.token_ids[0] for item in reference.generate(contexts, SamplingParams(1))}
     for engine in (candidate.engine, reference.engine):
-        engine._loaded.model.generation_config.eos_token_id = sorted(first)
-        engine._loaded = dataclasses.replace(engine._loaded, eos_token_ids=frozenset(first))
+        running_of(engine).loaded.model.generation_config.eos_token_id = sorted(first)
+        running_of(engine).loaded = dataclasses.replace(running_of(engine).loaded, eos_token_ids=frozenset(first))
     found = optimized(candidate, reference, few)
     assert found.metrics["assisted.accepted_tokens"].status is Status.PASS, "drafting goes on behind the ends"
     assert found.metrics["assisted.accepted_tokens"].estimate.point > 1

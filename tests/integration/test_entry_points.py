@@ -7,10 +7,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from architectures import KINDS, build
+from sides import open_side, running_of
 
 from pytest_llmopt.checks.invariant import invariant
 from pytest_llmopt.core.loading import LoadPolicy
-from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.variant import Variant
 from pytest_llmopt.core.verdict import Status
 from pytest_llmopt.engines._transformers.entries import ENTRIES
@@ -19,7 +19,7 @@ PROMPTS = ["def main(argv):\n    import os\n    return", "one, two, three"]
 
 
 def opened(model):
-    return Registry("engines", "engine").load("transformers").open(Variant(str(model)), LoadPolicy())
+    return open_side(Variant(str(model)), LoadPolicy())
 
 
 @pytest.fixture
@@ -33,12 +33,14 @@ def reference():
 
 
 def judged(candidate, reference):
-    return invariant(candidate, reference, PROMPTS, relations=("entry_points",), num_prompts=1, max_new_tokens=1)
+    return invariant(
+        candidate, PROMPTS, reference=reference, relations=("entry_points",), num_prompts=1, max_new_tokens=1
+    )
 
 
 def replaced(engine, argument, wrong):
     """The forward of its model, with something else done where it is given an argument."""
-    model = engine._loaded.model
+    model = running_of(engine).loaded.model
     own = model.forward
 
     def forward(**given):

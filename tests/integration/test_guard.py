@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from planted_patches import CHANGES
+from sides import open_side, running_of
 
 from pytest_llmopt.core.errors import UnsoundReferenceError
 from pytest_llmopt.core.loading import LoadPolicy, fixtures_folder
@@ -112,7 +113,7 @@ def test_a_reference_that_is_opened_after_a_candidate_changed_it_is_refused(proj
 
         @llmopt.optimization("planted.changes_more", what="class_forward_long")
         def test_alone(candidate, prompts):
-            llmopt.assert_invariant(candidate, None, prompts, relations=["repeat"])
+            llmopt.assert_invariant(candidate, prompts, relations=["repeat"])
 
         @llmopt.optimization("planted.changes_itself")
         def test_together(candidate, reference, prompts):
@@ -133,7 +134,7 @@ def test_a_change_of_the_process_is_an_error_without_a_reference_too(project, re
 
         @llmopt.optimization("planted.changes_more", what="default_dtype")
         def test_alone(candidate, prompts):
-            llmopt.assert_invariant(candidate, None, prompts, relations=["repeat"])
+            llmopt.assert_invariant(candidate, prompts, relations=["repeat"])
 
         @llmopt.optimization("planted.changes_itself")
         def test_together(candidate, reference, prompts):
@@ -187,7 +188,7 @@ def test_what_an_earlier_test_left_changed_is_put_back_and_blamed_on_no_other(pr
 
 
 def open_engine(variant):
-    return Registry("engines", "engine").load("transformers").open(variant, LoadPolicy())
+    return open_side(variant, LoadPolicy())
 
 
 def guard_over(reference):
@@ -204,7 +205,7 @@ def applied(name, **options):
 @pytest.fixture(scope="module")
 def reference(libraries):
     engine = open_engine(Variant("tiny-llama"))
-    engine._loaded.model.spared = 1
+    running_of(engine).loaded.model.spared = 1
     return engine
 
 
@@ -218,7 +219,7 @@ def test_whatever_all_models_share_is_named_and_put_back(reference, candidate, w
     change, words = CHANGES[what]
     guard = guard_over(reference)
     with pytest.raises(UnsoundReferenceError) as raised, guard.loading(candidate.variant):
-        change(candidate._loaded.model)
+        change(running_of(candidate).loaded.model)
     assert words in str(raised.value)
     assert str(raised.value).startswith("the reference changed: ")
     # It answers as before and runs no code of others; and the candidate is not loaded a second time.
@@ -235,7 +236,7 @@ def test_whatever_a_reference_holds_is_named_and_another_one_is_needed(candidate
     reference = open_engine(Variant("tiny-llama"))
     guard = guard_over(reference)
     with pytest.raises(UnsoundReferenceError) as raised, guard.watching("now", (candidate.variant,)):
-        change(candidate._loaded.model)
+        change(running_of(candidate).loaded.model)
     assert words in str(raised.value)
     assert guard.adopt(open_engine(Variant("tiny-llama")))
 
@@ -247,7 +248,7 @@ def test_what_was_changed_before_is_seen_in_the_reference_itself(reference, cand
 
     def changed_first():
         with guard.watching("now", (candidate.variant,)):
-            change(candidate._loaded.model)
+            change(running_of(candidate).loaded.model)
             with pytest.raises(UnsoundReferenceError, match="before it was loaded") as raised:
                 guard_over(reference)
             assert words.partition(" is now ")[2] in str(raised.value)
@@ -283,7 +284,7 @@ def test_a_reference_that_answers_otherwise_after_all_was_put_back_is_refused(ca
     reference = open_engine(Variant("tiny-llama"))
     guard = guard_over(reference)
     with pytest.raises(UnsoundReferenceError, match="own weights"), guard.watching("now", (candidate.variant,)):
-        reference._loaded.model.model.norm.weight.data *= 1.01
+        running_of(reference).loaded.model.model.norm.weight.data *= 1.01
     with pytest.raises(UnsoundReferenceError, match="This process cannot be restored"):
         guard.adopt(reference)
 

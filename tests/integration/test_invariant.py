@@ -44,7 +44,7 @@ def test_each_relation_sees_its_defect_and_names_the_smallest_change(project, re
     for relation, (name, option, _) in DEFECTS.items():
         marks = [f"@llmopt.optimization('planted.{name}'{f', {option!r}' if option else ''})"]
         marks += ["@llmopt.static_cache()"] if relation in NEEDS_STATIC_CACHE else []
-        call = f"llmopt.assert_invariant(candidate, None, prompts, relations=({relation!r},))"
+        call = f"llmopt.assert_invariant(candidate, prompts, relations=({relation!r},))"
         tests.append("\n".join([*marks, f"def test_{relation}(candidate, prompts):", f"    {call}"]))
     project.makepyfile("\n\n\n".join(tests))
     result = project.runpytest_inprocess("--llmopt-model", "tiny-llama")
@@ -73,7 +73,7 @@ def test_a_healthy_model_passes_and_what_does_not_apply_is_listed(project, recor
 
         @{mark}
         def test_it(candidate, reference, prompts):
-            llmopt.assert_invariant(candidate, reference, prompts)
+            llmopt.assert_invariant(candidate, prompts, reference=reference)
     """)
     result = project.runpytest_inprocess("--llmopt-model", model)
     result.assert_outcomes(passed=1)
@@ -91,7 +91,7 @@ def test_a_short_row_that_is_padding_for_whole_pieces_is_seen(project, records):
 
         @llmopt.optimization("planted.wrong_mask", "unguarded")
         def test_it(candidate, prompts):
-            llmopt.assert_invariant(candidate, None, prompts, relations=("padding", "prefill_chunk"))
+            llmopt.assert_invariant(candidate, prompts, relations=("padding", "prefill_chunk"))
     """)
     project.runpytest_inprocess("--llmopt-model", "tiny-llama").assert_outcomes(failed=1)
     (record,) = records()
@@ -106,7 +106,7 @@ def test_nine_rows_are_decoded_together(project, records):
 
         @llmopt.optimization("planted.mixed_rows", 8)
         def test_it(candidate, prompts):
-            llmopt.assert_invariant(candidate, None, prompts, relations=("batch_mates",))
+            llmopt.assert_invariant(candidate, prompts, relations=("batch_mates",))
     """)
     project.runpytest_inprocess("--llmopt-model", "tiny-llama").assert_outcomes(failed=1)
     (record,) = records()
@@ -119,7 +119,7 @@ def test_an_engine_that_ends_although_it_should_go_on_is_questioned_all_the_same
 
         @llmopt.optimization("planted.ends_at_once")
         def test_it(candidate, prompts):
-            llmopt.assert_invariant(candidate, None, prompts, relations=("repeat",))
+            llmopt.assert_invariant(candidate, prompts, relations=("repeat",))
     """)
     project.runpytest_inprocess("--llmopt-model", "tiny-llama").assert_outcomes(passed=1)
     (record,) = records()
@@ -134,7 +134,7 @@ def test_a_small_change_everywhere_is_beyond_the_limit_of_the_mean_and_named(pro
         @llmopt.optimization("planted.left_over")
         def test_it(candidate, prompts):
             limits = Limits(tie_margin=0.02, mean_kl=1e-5, worst_kl=100.0)
-            llmopt.assert_invariant(candidate, None, prompts, relations=("repeat",), limits=limits)
+            llmopt.assert_invariant(candidate, prompts, relations=("repeat",), limits=limits)
     """)
     project.runpytest_inprocess("--llmopt-model", "tiny-llama").assert_outcomes(failed=1)
     (record,) = records()
@@ -148,7 +148,7 @@ def test_nan_in_unused_cache_is_seen_and_what_broke_first_is_named_first(project
 
         @llmopt.optimization("planted.nan_cache")
         def test_it(candidate, prompts):
-            llmopt.assert_invariant(candidate, None, prompts, relations=("later_token", "warm_up", "repeat"))
+            llmopt.assert_invariant(candidate, prompts, relations=("later_token", "warm_up", "repeat"))
     """)
     project.runpytest_inprocess("--llmopt-model", "tiny-llama").assert_outcomes(failed=1)
     (record,) = records()
@@ -162,7 +162,7 @@ def test_a_relation_that_does_not_apply_is_no_pass(project, records):
         from pytest_llmopt import llmopt
 
         def test_it(candidate, prompts):
-            llmopt.assert_invariant(candidate, None, prompts, relations=("unused_cache",))
+            llmopt.assert_invariant(candidate, prompts, relations=("unused_cache",))
     """)
     project.runpytest_inprocess("--llmopt-model", "tiny-llama").assert_outcomes(failed=1)
     (record,) = records()
@@ -175,7 +175,7 @@ def test_an_unknown_relation_is_refused_with_those_there_are(project):
         from pytest_llmopt import llmopt
 
         def test_it(candidate, prompts):
-            llmopt.assert_invariant(candidate, None, prompts, relations=("batchmates",))
+            llmopt.assert_invariant(candidate, prompts, relations=("batchmates",))
     """)
     result = project.runpytest_inprocess("--llmopt-model", "tiny-llama")
     result.assert_outcomes(failed=1)

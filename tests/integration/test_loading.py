@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from sides import open_side
 
 from pytest_llmopt.core.loading import locate
 
@@ -144,9 +145,8 @@ def test_decoding_and_teacher_forcing_agree_on_every_family(model):
     from pytest_llmopt import SamplingParams
     from pytest_llmopt.core.loading import LoadPolicy
     from pytest_llmopt.core.variant import Variant
-    from pytest_llmopt.engines.transformers import TransformersEngine
 
-    engine = TransformersEngine.open(Variant(model), LoadPolicy(threads=1))
+    engine = open_side(Variant(model), LoadPolicy(threads=1))
     prompts = [engine.encode(text) for text in ("import", "The quick brown fox jumps over", "x = [1, 2, 3, 4")]
     for sampling in (SamplingParams(max_new_tokens=40), SamplingParams(max_new_tokens=40, temperature=0.8, top_p=0.9)):
         generations = engine.generate(prompts, sampling)

@@ -12,12 +12,10 @@ sys.path.insert(0, str(BENCHMARK))
 
 from cases import Case  # noqa: E402
 from mutation import CATEGORIES, catalogue, load_offered, pytest_llmopt_optimizations  # noqa: E402
-from pytest_llmopt.runtime.side import Side  # noqa: E402
 
 from pytest_llmopt.core.loading import LoadPolicy, fixtures_folder  # noqa: E402
 from pytest_llmopt.core.prompts import PromptSet  # noqa: E402
 from pytest_llmopt.core.registry import Registry  # noqa: E402
-from pytest_llmopt.core.side import Context  # noqa: E402
 from pytest_llmopt.core.tokens import Continuation  # noqa: E402
 from pytest_llmopt.runtime.loader import Loader  # noqa: E402
 
@@ -76,18 +74,17 @@ def test_the_gate_catches_it_and_the_reference_stays_as_it_was(mutant, loader, f
     torch._dynamo.reset()  # the graphs of another mutant count against this one's limit
     variant, plain = MUTANTS[mutant].variant(), MUTANTS[mutant].reference()
     prompts = PromptSet.load(fixtures_folder() / "prompts" / "default.jsonl")
-    reference = loader.get(plain)
+    context = loader.context(floors)
+    reference = loader.side(plain, "reference", context)
     encoded = [prompt.encode(reference)[:48] for prompt in prompts]
     given = [Continuation(ids[:1], ids[1:]) for ids in encoded if len(ids) > 8][:4]
     before = reference.score(given)
-    engine = loader.reopen(variant)
-    context = Context(open=loader.get, reopen=loader.reopen, cache=floors)
-    sides = [Side("candidate", variant, engine, context=context), Side("reference", plain, reference, context=context)]
+    candidate = loader.side(variant, context=context, anew=True)
     try:
-        caught = load_offered(BENCHMARK / "judges" / "gate.py")(Case(*sides, prompts, seed=0))
+        caught = load_offered(BENCHMARK / "judges" / "gate.py")(Case(candidate, reference, prompts, seed=0))
         after = reference.score(given)
     finally:
-        engine.close()
+        candidate.close()
     assert caught is not None
     for one, other in zip(before, after, strict=True):
         assert np.array_equal(one.top_logprobs, other.top_logprobs)

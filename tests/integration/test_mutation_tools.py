@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -232,7 +233,7 @@ def test_an_effect_is_seen_where_there_is_one(planted, monkeypatch, factor, seen
     task = planted("instance", factor)
     monkeypatch.setattr(effects, "PROBES", {"forward": effects._forward})
     loader, prompts = judging.shared()
-    assert bool(effects.effects(task.entry, loader.reopen, prompts)) == seen
+    assert bool(effects.effects(task.entry, partial(loader.side, anew=True), prompts)) == seen
 
 
 @pytest.mark.parametrize(

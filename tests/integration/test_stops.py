@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from planted import Planted
+from sides import open_side, running_of
 
 from pytest_llmopt.core.loading import LoadPolicy
 from pytest_llmopt.core.registry import Registry
@@ -23,7 +24,7 @@ def opened(*optimizations, seed=0):
         for name, options in optimizations
     ]
     variant = Variant("tiny-llama", tuple(applied), dtype="float32", device="cpu")
-    return Registry("engines", "engine").load("transformers").open(variant, LoadPolicy(threads=1, seed=seed))
+    return open_side(variant, LoadPolicy(threads=1, seed=seed))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_what_a_load_draws_depends_on_its_seed_alone_and_moves_no_random_state()
     torch.manual_seed(5)
     engines = [opened(("planted.random", RandomNorm()), seed=seed) for seed in (0, 0, 1)]
     assert torch.rand(1).item() == expected
-    first, same, other = (engine._loaded.model.model.norm.weight for engine in engines)
+    first, same, other = (running_of(engine).loaded.model.model.norm.weight for engine in engines)
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 from planted import Planted
+from sides import open_side
 
 from pytest_llmopt.checks.equivalent import equivalent
 from pytest_llmopt.checks.invariant import invariant
@@ -101,7 +102,7 @@ def opened(*optimizations, model="tiny-llama"):
         else Applied(item[0], kinds.load(item[0])(**item[1]))
         for item in optimizations
     )
-    return Registry("engines", "engine").load("transformers").open(Variant(model, applied), LoadPolicy())
+    return open_side(Variant(model, applied), LoadPolicy())
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +144,8 @@ def test_prompts_with_ends_of_turns_in_them_are_questioned_whole(plain):
     prompts = [item.prompt_ids + item.token_ids for item in chat(plain)]
     assert plain.eos_token_ids & set(prompts[0])
     relations = ("prompt_length", "prefill_chunk", "repeat")
-    assert invariant(plain, None, prompts, relations=relations).status is Status.PASS
-    verdict = invariant(opened(ForgetsTurns()), None, prompts, relations=relations)
+    assert invariant(plain, prompts, relations=relations).status is Status.PASS
+    verdict = invariant(opened(ForgetsTurns()), prompts, relations=relations)
     assert verdict.status is Status.FAIL
     assert verdict.metrics["worst_kl.prompt_length"].status is Status.FAIL
 
@@ -247,13 +248,13 @@ def test_a_penalty_that_both_sides_have_is_no_regret_and_one_of_the_candidate_al
 
 @pytest.mark.parametrize("source", ["dropout", "random", "numpy"])
 def test_noise_that_a_forward_draws_is_seen_by_repeat(source):
-    verdict = invariant(opened(Noise(source)), None, PROMPTS, relations=("repeat",))
+    verdict = invariant(opened(Noise(source)), PROMPTS, relations=("repeat",))
     assert verdict.status is Status.FAIL
     assert any("from another state of the random generators" in line for line in verdict.diagnosis)
 
 
 def test_a_healthy_model_repeats_itself_to_the_bit(plain):
-    verdict = invariant(plain, None, PROMPTS, relations=("repeat",))
+    verdict = invariant(plain, PROMPTS, relations=("repeat",))
     assert verdict.status is Status.PASS
     assert verdict.metrics["worst_kl.repeat"].estimate.point == 0
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sides import open_side, running_of
 
 from pytest_llmopt.checks.accurate import accurate
 from pytest_llmopt.checks.optimized import optimized
@@ -49,14 +50,14 @@ def named(name, options):
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
     """A function that opens a model, with what is made for it in one cache folder; references are opened once."""
-    engine, kept = Registry("engines", "engine").load("transformers"), {}
+    kept = {}
     policy = LoadPolicy(threads=1, cache=tmp_path_factory.getbasetemp() / "cache")
 
     def open_(model, name=None, **options):
         if name is None and model in kept:
             return kept[model]
         applied = () if name is None else (named(name, options),)
-        loaded = engine.open(Variant(model, applied, dtype="float32", device="cpu"), policy)
+        loaded = open_side(Variant(model, applied, dtype="float32", device="cpu"), policy)
         return kept.setdefault(model, loaded) if name is None else loaded
 
     return open_
@@ -77,7 +78,7 @@ def test_it_is_accurate_and_in_effect(opened, model, name, options):
 @pytest.mark.parametrize(("name", "options"), [EVERY_FAMILY[0], EVERY_FAMILY[2]])
 def test_weights_that_are_not_those_of_the_file_are_found(opened, name, options):
     candidate, reference = opened(ZOO[0], name, **options), opened(ZOO[0])
-    model = candidate._loaded.model
+    model = running_of(candidate).loaded.model
     candidate.encode("a")
     module = next(iter(body_of(model).values()))
     candidate.inspect()  # what is packed is unpacked in the first forward pass
@@ -132,7 +133,7 @@ def test_what_was_saved_is_loaded_and_not_quantized_again(opened, tmp_path):
     again = opened(str(tmp_path), "compressed_tensors", scheme="W4A16")
     tokens = torch.arange(3, 40)[None]
     with torch.no_grad():
-        assert torch.equal(first._loaded.model(tokens).logits, again._loaded.model(tokens).logits)
+        assert torch.equal(running_of(first).loaded.model(tokens).logits, running_of(again).loaded.model(tokens).logits)
     with pytest.raises(OptionError, match=r"quantized\('gguf'\) is asked for.*quant_method='compressed_tensors'"):
         opened(str(tmp_path), "gguf", quant_type="Q4_0")
 
@@ -176,7 +177,7 @@ def test_a_checkpoint_in_fp8_is_unpacked_on_a_cpu(opened, fp8_checkpoint):
     candidate, reference = opened(ZOO[0], "configured", **options), opened(ZOO[0])
     assert optimized(candidate, reference, PROMPTS).status is Status.PASS
     with torch.no_grad():
-        next(iter(body_of(candidate._loaded.model).values())).weight.mul_(1.0003)
+        next(iter(body_of(running_of(candidate).loaded.model).values())).weight.mul_(1.0003)
     assert optimized(candidate, reference, PROMPTS).status is Status.FAIL
 
 

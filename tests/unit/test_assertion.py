@@ -1,14 +1,15 @@
 """An assertion keeps a record of every verdict, and fails the test unless it is a PASS."""
 
+import dataclasses
+import itertools
 import warnings
-from types import SimpleNamespace
 
 import pytest
-from pytest_llmopt.runtime.side import Side, Stopwatch
+from sides import FakeEngine, Letters, fake_side
 
 from pytest_llmopt.assertions import assertion
 from pytest_llmopt.core.errors import OptionError, VerdictError
-from pytest_llmopt.core.side import Context
+from pytest_llmopt.core.side import Context, Side
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.optimizations.decoding.static_cache import StaticCache
@@ -25,8 +26,7 @@ CANDIDATE = Variant("m", (Applied("decoding.static_cache", StaticCache()),))
 
 def check(candidate, reference, *, status=Status.PASS, seed=0):
     """A verdict on nothing at all."""
-    with candidate.stopwatch.running():
-        metrics = {"value": Metric(ESTIMATES[status], Tolerance(at_most=2))}
+    metrics = {"value": Metric(ESTIMATES[status], Tolerance(at_most=2))}
     return Verdict("check", metrics, f"seed {seed}")
 
 
@@ -40,10 +40,12 @@ def sides(kept):
     """A function that gives the two sides, with a context that keeps verdicts."""
 
     def sides(**context):
-        context = Context(record=lambda *record: kept.append(record), **context)
-        stopwatch = Stopwatch()
+        clock = itertools.count()
+        context = Context(
+            record=lambda *record: kept.append(record), engine_seconds=lambda: 1e-9 * next(clock), **context
+        )
         roles = {"candidate": CANDIDATE, "reference": CANDIDATE.unoptimized()}
-        return [Side(role, variant, SimpleNamespace(), stopwatch, context) for role, variant in roles.items()]
+        return [Side(role, FakeEngine(variant=variant), Letters(), context) for role, variant in roles.items()]
 
     return sides
 
@@ -105,9 +107,13 @@ def test_engines_without_a_context_can_be_compared_by_hand(sides):
     def plain(candidate, reference):
         return Verdict("plain", {"value": Metric(ESTIMATES[Status.FAIL], Tolerance(at_most=2))}, "")
 
-    engines = [SimpleNamespace(variant=side, generate=None) for side in (CANDIDATE, CANDIDATE.unoptimized())]
     with pytest.raises(VerdictError, match="plain FAIL"):
-        assertion("plain", plain)(*engines)
+        assertion("plain", plain)(fake_side(), fake_side(role="reference"))
+
+
+def test_an_engine_alone_is_no_side(sides):
+    with pytest.raises(OptionError, match="is no side of a comparison"):
+        assertion("check", check)(FakeEngine(), sides()[1])
 
 
 def test_an_error_inside_a_check_is_no_verdict(sides, kept):
@@ -140,7 +146,7 @@ def doubled(candidate, reference):
 
 
 def same_engine(candidate, reference):
-    return candidate, Side("reference", reference.variant, candidate.engine)
+    return candidate, dataclasses.replace(reference, engine=candidate.engine)
 
 
 def missing(candidate, _reference):
@@ -166,7 +172,7 @@ def test_a_check_that_needs_no_reference_takes_none_and_a_plain_model(sides, kep
     def alone(candidate, reference: "object | None"):
         return check(candidate, reference)
 
-    plain = Side("candidate", Variant("m"), SimpleNamespace(), Stopwatch(), sides()[0].context)
-    for reference in (None, Side("reference", Variant("m"), SimpleNamespace())):
+    plain = dataclasses.replace(sides()[0], engine=FakeEngine())
+    for reference in (None, fake_side(role="reference")):
         assert assertion("alone", alone)(plain, reference).status is Status.PASS
     assert len(kept) == 2

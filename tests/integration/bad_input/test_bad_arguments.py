@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from sides import open_side
 
 from pytest_llmopt.assertions import assertion
 from pytest_llmopt.checks._limits import Limits
@@ -26,7 +27,7 @@ WHOLE = "a whole number"
 @pytest.fixture(scope="module")
 def sides():
     """An engine twice: nothing is decoded in most of these tests."""
-    engine = Registry("engines", "engine").load("transformers").open(Variant("tiny-llama"), LoadPolicy())
+    engine = open_side(Variant("tiny-llama"), LoadPolicy())
     yield engine, engine
     engine.close()
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sides import open_side
 
 from pytest_llmopt.assertions import assertion
 from pytest_llmopt.core.errors import PromptError
@@ -64,7 +65,7 @@ def test_a_prompt_by_hand_is_held_to_the_same(refusal, arguments, words):
 
 @pytest.fixture(scope="module")
 def engine():
-    engine = Registry("engines", "engine").load("transformers").open(Variant("tiny-llama"), LoadPolicy())
+    engine = open_side(Variant("tiny-llama"), LoadPolicy())
     yield engine
     engine.close()
 

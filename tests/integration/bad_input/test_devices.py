@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import pytest
 from broken_models import WEIGHTS, copied
+from sides import open_side
 
 from pytest_llmopt.core.errors import ModelError, OptionError, RequirementMissingError
 from pytest_llmopt.core.loading import LoadPolicy
 from pytest_llmopt.core.optimization import build
 from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.variant import Applied, Variant
-from pytest_llmopt.engines.transformers import TransformersEngine
+from pytest_llmopt.engines._transformers.precheck import precheck as refuse_early
 
 NEVER = ("Traceback", "INTERNALERROR", "IndexError", "KeyError", "must not run")
 """What the output of a refused run never holds."""
@@ -33,7 +34,7 @@ def precheck(device="cpu", optimization=None, dtype="auto", **options):
     if optimization is not None:
         kind = Registry("optimizations", "optimization").load(optimization)
         applied = (Applied(optimization, build(kind, optimization, (), options)),)
-    TransformersEngine.precheck(Variant("tiny-llama", applied, dtype, device), LoadPolicy())
+    refuse_early(Variant("tiny-llama", applied, dtype, device), LoadPolicy())
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,7 @@ def test_a_backend_whose_package_is_missing_is_a_missing_requirement(no_cuda, op
     if not any(item.missing() for item in applied[0].options.requirements):
         pytest.skip(f"{needed} is installed")
     with pytest.raises(RequirementMissingError) as raised:
-        TransformersEngine.open(Variant("tiny-llama", applied, device="cpu"), LoadPolicy())
+        open_side(Variant("tiny-llama", applied, device="cpu"), LoadPolicy())
     assert raised.value.name == needed
 
 
@@ -146,7 +147,7 @@ def test_what_stumbles_when_it_is_asked_is_told_in_a_sentence():
     with pytest.raises(
         ModelError, match=r"stumbles of 'tiny-llama' cannot be looked at: there is no 'tiny-llama'; check"
     ):
-        TransformersEngine.precheck(variant, LoadPolicy())
+        refuse_early(variant, LoadPolicy())
 
 
 REFUSED = {

@@ -11,6 +11,7 @@ import shutil
 
 import pytest
 from broken_models import TINY, TOKENIZER, WEIGHTS, ZOO, copied, edited_json, header_only, random_model, weights
+from sides import open_side
 
 from pytest_llmopt.core.errors import LlmoptError, ModelError
 from pytest_llmopt.core.loading import LoadPolicy
@@ -35,7 +36,7 @@ def opened(model, *optimizations, **policy):
     registry = Registry("optimizations", "optimization")
     applied = tuple(Applied(name, build(registry.load(name), name, (), options)) for name, options in optimizations)
     variant = Variant(str(model), applied, device="cpu")
-    return Registry("engines", "engine").load("transformers").open(variant, LoadPolicy(threads=1, **policy))
+    return open_side(variant, LoadPolicy(threads=1, **policy))
 
 
 def refusal(*arguments, **policy):

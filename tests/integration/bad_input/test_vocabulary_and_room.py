@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 import pytest
-from pytest_llmopt.runtime.side import Side
+from sides import open_side, running_of
 
 from pytest_llmopt.assertions import assertion
 from pytest_llmopt.core.errors import CombinationError, LlmoptError, NoRoomError, RequestError, VerdictError
@@ -29,7 +29,7 @@ JUDGED = ("equivalent", "lossless", "accurate", "seeded", "optimized")
 
 def opened(model, *options, **policy):
     applied = tuple(Applied(name, item) for name, item in options)
-    return Registry("engines", "engine").load("transformers").open(Variant(str(model), applied), LoadPolicy(**policy))
+    return open_side(Variant(str(model), applied), LoadPolicy(**policy))
 
 
 def check(name, *sides, prompts=PROMPTS, **options):
@@ -96,7 +96,7 @@ def other():
 @contextmanager
 def emitting(engine, token):
     """Inside it, `generate` of the library gives another second token: what a bug in a kernel could do."""
-    model = engine._loaded.model
+    model = running_of(engine).loaded.model
     own = model.generate
 
     def generate(input_ids, **options):
@@ -130,9 +130,9 @@ def test_an_engine_names_an_id_that_it_has_no_row_for(refusal, plain):
 def test_padding_that_has_no_row_is_replaced_by_one_that_has(plain, copy_of):
     """It is masked out, so that the answers are those of a model with sound padding."""
     padded = opened("tiny-llama")
-    padded._loaded.tokenizer.pad_token_id = 5
-    real = dataclasses.replace(padded._loaded, tokenizer=_Named(padded._loaded.tokenizer, 4096))
-    padded._loaded, padded._scorer._loaded = real, real
+    running_of(padded).loaded.tokenizer.pad_token_id = 5
+    real = dataclasses.replace(running_of(padded).loaded, tokenizer=_Named(running_of(padded).loaded.tokenizer, 4096))
+    running_of(padded).loaded, running_of(padded._scorer).loaded = real, real
     prompts = [(5, 6, 7), (8, 9, 10, 11, 12)]
     theirs, own = (side.generate(prompts, SamplingParams(6)) for side in (plain, padded))
     assert [item.token_ids for item in own] == [item.token_ids for item in theirs]
@@ -237,7 +237,7 @@ def test_a_draft_with_a_shorter_context_sets_the_room(refusal, plain, copy_of):
     draft = copy_of("tiny-llama-draft", SHORT)
     engine = opened("tiny-llama", ("decoding.assisted", Assisted(str(draft))))
     context = Context(open=lambda variant: opened(variant.model))
-    side = Side("candidate", engine.variant, engine, context=context)
+    side = dataclasses.replace(engine, context=context)
     assert side.max_length == 16
     refusal(lambda: check("equivalent", side, plain), ["prompt '000'", "assisted", "room for 16", "its draft's"])
     refusal(lambda: check("optimized", side, plain), ["room for 16", "draft"])

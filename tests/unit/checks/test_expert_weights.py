@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from sides import open_side, running_of
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -26,7 +27,6 @@ from pytest_llmopt.core.verdict import Status
 from pytest_llmopt.core.weight_format import WeightFormat
 from pytest_llmopt.statistics.fake_quantizers import symmetric
 
-ENGINE = Registry("engines", "engine").load("transformers")
 SIZES = {
     "vocab_size": 1024,
     "hidden_size": 64,
@@ -118,7 +118,7 @@ def saved(model, folder):
 
 def opened(folder, options=None):
     applied = (Applied("quantization.test", options),) if options is not None else ()
-    return ENGINE.open(Variant(folder, applied, dtype="float32", device="cpu"), LoadPolicy(threads=1))
+    return open_side(Variant(folder, applied, dtype="float32", device="cpu"), LoadPolicy(threads=1))
 
 
 def library(method, **options):
@@ -157,7 +157,7 @@ def test_experts_that_are_rounded_too_are_as_they_should_be(folder):
 def test_one_row_of_one_expert_that_is_scaled_is_named(folder):
     candidate = opened(folder, EveryExpert())
     with torch.no_grad():
-        candidate._loaded.model.get_submodule("model.layers.1.mlp.experts").down_proj[3][5] *= 1.5
+        running_of(candidate).loaded.model.get_submodule("model.layers.1.mlp.experts").down_proj[3][5] *= 1.5
     claims, untrue = judged(candidate, opened(folder))
     assert "group_error" in untrue
     assert "model.layers.1.mlp.experts.down_proj[3], row 5, " in claims["group_error"].otherwise
@@ -168,7 +168,7 @@ def test_experts_that_are_taken_apart_are_compared_with_the_stack(folder):
     candidate, reference = opened(folder, EveryExpert(apart=True)), opened(folder)
     assert judged(candidate, reference)[1] == set()
     with torch.no_grad():
-        candidate._loaded.model.get_submodule("model.layers.0.mlp.experts.2.up_proj").weight[7] = 0
+        running_of(candidate).loaded.model.get_submodule("model.layers.0.mlp.experts.2.up_proj").weight[7] = 0
     claims, untrue = judged(candidate, reference)
     assert "group_error" in untrue
     assert "experts.2.up_proj, row 7, " in claims["group_error"].otherwise
@@ -178,7 +178,7 @@ def test_experts_that_stay_on_purpose_are_compared_bit_by_bit(folder):
     candidate = opened(folder, EveryExpert(experts=False, kept=("*.experts.*",)))
     assert judged(candidate, opened(folder))[1] == set()
     with torch.no_grad():
-        candidate._loaded.model.get_submodule("model.layers.1.mlp.experts").gate_up_proj[0] *= 1 + 2**-20
+        running_of(candidate).loaded.model.get_submodule("model.layers.1.mlp.experts").gate_up_proj[0] *= 1 + 2**-20
     assert judged(candidate, opened(folder))[1] == {"kept_modules_changed"}
 
 
@@ -192,7 +192,7 @@ def test_the_transposed_layers_of_gpt2_are_projections(tmp_path):
     assert len(reference.inspect().body) == 2 * 4
     assert untrue == set()
     candidate = opened(folder, library("bitsandbytes"))
-    candidate._loaded.model.get_submodule("transformer.h.1.mlp.c_fc").weight.quant_state.absmax[9] *= 2
+    running_of(candidate).loaded.model.get_submodule("transformer.h.1.mlp.c_fc").weight.quant_state.absmax[9] *= 2
     claims, untrue = judged(candidate, reference)
     assert "transformer.h.1.mlp.c_fc, row 9, columns 0 to 63" in claims["group_error"].otherwise
     assert "group_error" in untrue

@@ -1,5 +1,6 @@
 """A noise floor rests on changes that proved to be benign, and a reference that contradicts itself judges nothing."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pytest_llmopt.runtime.side import Side
+from sides import open_side, running_of
 
 from pytest_llmopt.checks._benign_changes import FEW, ROUNDING, measure
 from pytest_llmopt.checks._floor import Benign
@@ -16,7 +17,6 @@ from pytest_llmopt.checks.equivalent import equivalent
 from pytest_llmopt.core.errors import RequirementMissingError, StaleCacheWarning, UnsoundReferenceError
 from pytest_llmopt.core.loading import ZOO, LoadPolicy, fixtures_folder, locate
 from pytest_llmopt.core.prompts import PromptSet
-from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.side import Context
 from pytest_llmopt.core.variant import Variant
 from pytest_llmopt.core.verdict import Status
@@ -25,7 +25,7 @@ VARIANT = Variant("tiny-llama", dtype="float32", device="cpu")
 
 
 def opened(variant):
-    return closing(Registry("engines", "engine").load("transformers").open(variant, LoadPolicy(threads=1)))
+    return closing(open_side(variant, LoadPolicy(threads=1)))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def planted(engine):
     handles = []
 
     def plant(change, on=engine):
-        attention = on._loaded.model.model.layers[0].self_attn
+        attention = running_of(on).loaded.model.model.layers[0].self_attn
         handles.append(attention.register_forward_hook(change, with_kwargs=True))
 
     yield plant
@@ -67,8 +67,8 @@ def decoding_off_by(factor):
 def sides(candidate, reference, cache):
     context = Context(open=lambda _variant: None, cache=cache)
     return (
-        Side("candidate", candidate.variant, candidate, context=context),
-        Side("reference", reference.variant, reference, context=context),
+        dataclasses.replace(candidate, context=context),
+        dataclasses.replace(reference, role="reference", context=context),
     )
 
 
@@ -77,9 +77,9 @@ def sides(candidate, reference, cache):
 @pytest.mark.parametrize("model", ZOO)
 def test_on_the_zoo_every_change_proves_itself(model, dtype, prompts):
     with opened(Variant(model, dtype=dtype, device="cpu")) as own:
-        before = {name: item.clone() for name, item in own._loaded.model.state_dict().items()}
+        before = {name: item.clone() for name, item in running_of(own).loaded.model.state_dict().items()}
         floor = measure(own, prompts)
-        after = own._loaded.model.state_dict()
+        after = running_of(own).loaded.model.state_dict()
     assert all(item.equal(after[name]) for name, item in before.items()), "in place, and back to the bit"
     limit = ROUNDING if dtype == "float32" else FEW * floor.changes["float32"]
     assert {"left padding", "cached decode", "permuted 0", "permuted 1"} <= set(floor.changes)
@@ -131,7 +131,7 @@ def test_a_copy_that_is_another_function_is_left_out_and_said_so(kind, options, 
         assert verdict.status is Status.PASS
         assert ("measured without permuted" in verdict.evidence) == (kind != "Llama")
         # Three per cent of one projection that no norm follows.
-        named = candidate._loaded.model.named_parameters()
+        named = running_of(candidate).loaded.model.named_parameters()
         next(item for name, item in named if name.endswith(("o_proj.weight", "c_proj.weight"))).data *= 1.03
         assert equivalent(*sides(candidate, reference, tmp_path), prompts, num_prompts=8).status is Status.FAIL
 
@@ -147,11 +147,11 @@ def test_a_copy_with_one_reader_forgotten_is_another_function(engine, prompts, m
 
 
 def test_a_copy_that_crashes_ends_no_check(engine, prompts, monkeypatch):
-    def crash(_change, _seed=0):
+    def crash(_model, _change, _seed):
         message = "an index is out of bounds"
         raise IndexError(message)
 
-    monkeypatch.setattr(engine, "varied", crash)
+    monkeypatch.setattr("pytest_llmopt.engines._transformers.varied.varied", crash)
     floor = measure(engine, prompts)
     assert floor.left_out == dict.fromkeys(("eager attention", "permuted"), "IndexError: an index is out of bounds")
     assert floor.copies == ()
@@ -176,7 +176,7 @@ def test_a_reference_that_attends_to_its_padding_contradicts_itself_under_left_p
         mask = kwargs.get("attention_mask")
         return _args, kwargs | {"attention_mask": None if mask is None else mask.clone().fill_(1)}
 
-    handle = engine._loaded.model.register_forward_pre_hook(attend, with_kwargs=True)
+    handle = running_of(engine).loaded.model.register_forward_pre_hook(attend, with_kwargs=True)
     try:
         with pytest.raises(UnsoundReferenceError, match="contradicts itself under left padding"):
             measure(engine, prompts)
@@ -233,7 +233,7 @@ def test_texts_that_end_at_once_have_a_floor(engine, prompts, count, monkeypatch
         output.logits = output.logits + pushed
         return output
 
-    handle = engine._loaded.model.register_forward_hook(end)
+    handle = running_of(engine).loaded.model.register_forward_hook(end)
     try:
         given = PromptSet.of([engine.decode(engine.encode(prompts[0].text)[:3])] * count)
         floor = measure(engine, given)
@@ -352,11 +352,9 @@ def test_float32_in_place_is_the_same_weights_in_float32(prompts):
     with opened(Variant("tiny-gemma", dtype="bfloat16", device="cpu")) as narrow:
         given = [item.continuation for item in narrow.generate([narrow.encode("def f(")], sampling(8))]
         before = narrow.score(given)
-        with narrow.varied("float32"):
-            assert narrow.dtype == "float32"
-            wide = narrow.score(given)
-            with narrow.varied("float32"):
-                again = narrow.score(given)
+        assert narrow.varied("float32").dtype == "float32"
+        wide = narrow.varied("float32").score(given)
+        again = narrow.varied("float32").varied("float32").score(given)
         assert narrow.dtype == "bfloat16"
         after = narrow.score(given)
     with opened(Variant("tiny-gemma", dtype="float32", device="cpu")) as real:
@@ -376,7 +374,7 @@ def sampling(tokens):
 @pytest.mark.parametrize("change", ["permuted", "eager attention", "float32"])
 def test_every_change_is_undone_to_the_bit_also_after_an_exception(change):
     with opened(Variant("tiny-qwen", dtype="bfloat16", device="cpu")) as own:
-        model = own._loaded.model
+        model = running_of(own).loaded.model
         before = {name: (item.data_ptr(), item.clone()) for name, item in model.state_dict().items()}
         attention = model.config._attn_implementation
 
@@ -385,8 +383,8 @@ def test_every_change_is_undone_to_the_bit_also_after_an_exception(change):
             raise RuntimeError(message)
 
         handle = model.model.layers[1].mlp.down_proj.register_forward_pre_hook(fail)
-        with pytest.raises(RuntimeError, match="in the middle"), own.varied(change):
-            own.generate([own.encode("def f(")], sampling(4))
+        with pytest.raises(RuntimeError, match="in the middle"):
+            own.varied(change).generate([own.encode("def f(")], sampling(4))
         handle.remove()
         after = model.state_dict()
         assert all(item.equal(after[name]) for name, (_, item) in before.items())
@@ -399,10 +397,11 @@ def test_every_change_is_undone_to_the_bit_also_after_an_exception(change):
 @pytest.mark.any_processor
 def test_an_architecture_that_casts_its_activations_has_no_float32(prompts):
     with opened(Variant("tiny-llama", dtype="bfloat16", device="cpu")) as own:
-        layer = own._loaded.model.model.layers[0].mlp
+        layer = running_of(own).loaded.model.model.layers[0].mlp
         layer.register_forward_pre_hook(lambda _module, args: (args[0].bfloat16(),))
-        with pytest.raises(RequirementMissingError, match="is given 16-bit activations"), own.varied("float32"):
-            own.score([item.continuation for item in own.generate([own.encode("def f(")], sampling(4))])
+        given = [item.continuation for item in own.generate([own.encode("def f(")], sampling(4))]
+        with pytest.raises(RequirementMissingError, match="is given 16-bit activations"):
+            own.varied("float32").score(given)
         floor = measure(own, prompts)
     assert "16-bit activations" in floor.left_out["float32"]
     assert "permuted 0" in floor.changes
@@ -416,10 +415,10 @@ def test_a_failure_in_16_bits_stands_whatever_its_repetition_does(prompts, plant
         assert verdict.status is Status.FAIL
         assert verdict.diagnosis[0].startswith("in float32 too")
 
-        def crash(_change, _seed=0):
+        def crash(_model, _change, _seed):
             raise MemoryError
 
-        monkeypatch.setattr(candidate, "varied", crash)
+        monkeypatch.setattr("pytest_llmopt.engines._transformers.varied.varied", crash)
         verdict = equivalent(*sides(candidate, reference, tmp_path), prompts, num_prompts=8)
         assert verdict.status is Status.FAIL
         assert verdict.diagnosis[0] == "could not be repeated in float32: MemoryError: "

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from sides import open_side, running_of
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from pytest_llmopt import AccuracyLimits, Quantizer
@@ -12,12 +13,10 @@ from pytest_llmopt.checks._module_claims import module_claims
 from pytest_llmopt.checks.invariant import invariant
 from pytest_llmopt.core.claims import Use
 from pytest_llmopt.core.loading import LoadPolicy, locate
-from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.core.verdict import Status
 from pytest_llmopt.core.weight_format import WeightFormat
 
-ENGINE = Registry("engines", "engine").load("transformers")
 COMPANY = ("batch_mates", "padding", "prefill_chunk", "later_token", "decoded_prefix", "edited_prompt", "prompt_length")
 BOOK = (-9.0, -6.5, -4.5, -3.0, -2.0, -1.25, -0.75, -0.25, 0.0, 0.5, 1.0, 1.75, 2.75, 4.0, 6.0, 9.0)
 
@@ -91,7 +90,7 @@ class CodeBook(Replaced):
 
 def opened(model="tiny-qwen", options=None):
     applied = (Applied("quantization.test", options),) if options is not None else ()
-    return ENGINE.open(Variant(str(model), applied, dtype="float32", device="cpu"), LoadPolicy(threads=1))
+    return open_side(Variant(str(model), applied, dtype="float32", device="cpu"), LoadPolicy(threads=1))
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +118,10 @@ def test_one_scale_of_activations_for_a_batch_is_no_fault_where_it_is_promised(r
 
 def test_relations_about_company_say_that_they_do_not_apply_to_it():
     prompts = ["def longest(names, limit=10):\n    return [name for name in names if len(name) > limit]\n"] * 3
-    told = invariant(opened(options=PerTensor()), None, prompts, relations=COMPANY)
+    told = invariant(opened(options=PerTensor()), prompts, relations=COMPANY)
     assert told.status is not Status.FAIL
     assert "by design" in " ".join((told.evidence, *told.diagnosis))
-    silent = invariant(opened(options=PerTensor(told=False)), None, prompts, relations=("batch_mates",))
+    silent = invariant(opened(options=PerTensor(told=False)), prompts, relations=("batch_mates",))
     assert silent.status is Status.FAIL
 
 
@@ -137,7 +136,7 @@ def test_a_code_book_of_ones_own_is_held_to_its_levels(reference):
     candidate = opened(options=options)
     assert judged(options.weight_format, candidate, reference)[1] == set()
     assert judged(CodeBook(told=False).weight_format, candidate, reference)[1] != set()
-    candidate._loaded.model.get_submodule("model.layers.1.mlp.up_proj").weight[3, 32:64] *= 1.5
+    running_of(candidate).loaded.model.get_submodule("model.layers.1.mlp.up_proj").weight[3, 32:64] *= 1.5
     claims, untrue = judged(options.weight_format, candidate, reference)
     assert {"group_error", "group_gain", "weight_error"} <= untrue
     assert "model.layers.1.mlp.up_proj, row 3, columns 32 to 63" in claims["group_gain"].otherwise
@@ -192,7 +191,7 @@ def test_blocks_that_cross_rows_are_judged_as_they_run(odd_columns, double_quant
     candidate, reference = opened(odd_columns, options), opened(odd_columns)
     assert judged(options.weight_format, candidate, reference)[1] == set()
     assert "excess_levels" in judged(WeightFormat(4, "nf4", 64), candidate, reference)[1]
-    weight = candidate._loaded.model.get_submodule("model.layers.0.mlp.down_proj").weight
+    weight = running_of(candidate).loaded.model.get_submodule("model.layers.0.mlp.down_proj").weight
     weight.view(-1)[320:384] *= 1.5  # the last columns of the first row and the first of the next
     claims, untrue = judged(options.weight_format, candidate, reference)
     assert {"group_error", "group_gain"} <= untrue

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sides import open_side, running_of
 
 from pytest_llmopt.checks._group_claims import group_claims
 from pytest_llmopt.checks._modules import measure
@@ -16,7 +17,6 @@ from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.core.verdict import Status
 from pytest_llmopt.core.weight_format import WeightFormat
 
-ENGINE = Registry("engines", "engine").load("transformers")
 MODEL = "tiny-qwen"
 
 
@@ -31,7 +31,7 @@ def applied(method, **options):
 
 def opened(method=None, model=MODEL, **options):
     optimizations = applied(method, **options) if method else ()
-    return ENGINE.open(Variant(str(model), optimizations, dtype="float32", device="cpu"), LoadPolicy(threads=1))
+    return open_side(Variant(str(model), optimizations, dtype="float32", device="cpu"), LoadPolicy(threads=1))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def claims_of(candidate, reference):
 
 def spoil(candidate, name, change):
     with torch.no_grad():
-        change(candidate._loaded.model.get_submodule(name))
+        change(running_of(candidate).loaded.model.get_submodule(name))
 
 
 def times(factor):

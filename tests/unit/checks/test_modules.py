@@ -5,8 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from sides import running_of
 
 from pytest_llmopt.checks._module_claims import module_claims
+from pytest_llmopt.checks._probe import Probe
 from pytest_llmopt.core.claims import Use
 from pytest_llmopt.core.loading import LoadPolicy
 from pytest_llmopt.core.optimization import build
@@ -68,7 +70,8 @@ def opened(loader):
         for need in applied[0].options.requirements if applied else ():
             if (missing := need.missing()) is not None:
                 pytest.skip(missing)
-        engines.append(loader.reopen(Variant(model, applied, dtype=dtype, device="cpu")))
+        variant = Variant(model, applied, dtype=dtype, device="cpu")
+        engines.append(loader.side(variant, anew=True))
         return engines[-1]
 
     yield open_
@@ -167,7 +170,7 @@ def test_a_fault_of_one_projection_is_found_in_every_format(opened, method, plan
     candidate, reference = opened("tiny-llama", *HONEST[method]), opened("tiny-llama")
     candidate.inspect()  # what is packed is unpacked in the first forward pass
     with torch.no_grad():
-        plant(candidate._loaded.model, reference._loaded.model)
+        plant(running_of(candidate).loaded.model, running_of(reference).loaded.model)
     claims = judged(candidate.variant.optimizations[0].options.weight_format, candidate, reference)
     assert claim in untrue(claims)
     assert PLACE in claims[claim].otherwise
@@ -207,22 +210,22 @@ def test_a_head_that_the_loader_turned_to_16_bits_is_still_the_same(opened):
     form = WeightFormat(8, group_size=32, kept=("*",))
     candidate, reference = opened("tiny-llama", dtype="bfloat16"), opened("tiny-llama")
     assert untrue(judged(form, candidate, reference)) == set()
-    candidate._loaded.model.lm_head.weight.data *= 1 + 2**-7
+    running_of(candidate).loaded.model.lm_head.weight.data *= 1 + 2**-7
     assert untrue(judged(form, candidate, reference)) == {"kept_modules_changed"}
 
 
 def test_the_identity_shows_weights_and_bias_exactly(opened):
     engine = opened("tiny-qwen")
     rows = np.arange(5, 20)
-    stored = engine.stored("model.layers.0.self_attn.q_proj", rows)
-    effective = engine.effective("model.layers.0.self_attn.q_proj", rows)
+    stored = Probe(engine).stored("model.layers.0.self_attn.q_proj", rows)
+    effective = Probe(engine).effective("model.layers.0.self_attn.q_proj", rows)
     assert effective.weight == pytest.approx(stored.weight, abs=1e-6)
     assert np.array_equal(effective.bias, stored.bias)
     assert stored.bias.any()
 
 
 def test_packed_weights_are_not_taken_for_plain_ones(opened):
-    assert opened("tiny-qwen", "torchao", {}).stored("model.layers.0.mlp.up_proj", np.arange(4)) is None
+    assert Probe(opened("tiny-qwen", "torchao", {})).stored("model.layers.0.mlp.up_proj", np.arange(4)) is None
 
 
 def test_a_plain_model_is_too_good_for_any_format(opened):
@@ -239,7 +242,7 @@ def test_activations_that_nobody_promised_to_round_are_found(opened):
 
 
 def spoil(engine, name, change):
-    module = engine._loaded.model.get_submodule(name)
+    module = running_of(engine).loaded.model.get_submodule(name)
     given = module.forward
     module.forward = lambda hidden: change(given(hidden), hidden)
 
@@ -268,7 +271,7 @@ def test_a_head_that_differs_in_one_bit_is_found(opened):
     candidate, reference = opened("tiny-qwen", "bitsandbytes", {}), opened("tiny-qwen")
     form = WeightFormat(4, "nf4", group_size=64)
     assert untrue(judged(form, candidate, reference)) == set()
-    candidate._loaded.model.lm_head.weight.data *= 1 + 2**-20
+    running_of(candidate).loaded.model.lm_head.weight.data *= 1 + 2**-20
     assert untrue(judged(form, candidate, reference)) == {"kept_modules_changed"}
 
 

@@ -4,9 +4,11 @@ import dataclasses
 
 import pytest
 
+from pytest_llmopt.core.engine import ModelInfo
 from pytest_llmopt.core.errors import LlmoptError, ModelError, RequirementMissingError, UnknownNameError
 from pytest_llmopt.core.loading import LoadPolicy
 from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.core.requests import MeasureLoading
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.runtime.loader import Loader
 
@@ -41,9 +43,12 @@ class Machine:
 class FakeEngine:
     """As much of an engine as the loader uses."""
 
+    answers = frozenset()
+
     def __init__(self, machine, variant):
         self.machine = machine
         self.variant = variant
+        self.info = ModelInfo(variant, 7, "float32")
 
     def close(self):
         self.machine.open_engines.remove(self)
@@ -240,8 +245,9 @@ def test_of_several_loads_the_least_of_each_cost_is_kept(variant):
     class TimedEngine(FakeEngine):
         """The first load imports the library, the second is quick."""
 
-        @property
-        def loading_costs(self):
+        answers = frozenset({MeasureLoading})
+
+        def ask(self, _request):
             return {"load_s": 9.0 if len(self.machine.opened) == 1 else 0.5, "quantize_s": 90.0}
 
     class TimedMachine(Machine):
