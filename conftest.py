@@ -62,7 +62,9 @@ def libraries():
 
     A quantizer that registers operators cannot even be imported twice.
     """
-    from pytest_llmopt.core.loading import ZOO, LoadPolicy
+    from sides import open_side
+
+    from pytest_llmopt.core.loading import ZOO
     from pytest_llmopt.core.registry import Registry
     from pytest_llmopt.core.sampling import SamplingParams
     from pytest_llmopt.core.variant import Applied, Variant
@@ -88,8 +90,8 @@ def libraries():
     variants = [Variant(model) for model in ZOO]
     variants += [Variant(ZOO[0], (Applied(name, item),)) for name, item in quantizers.items()]
     for variant in variants:
-        engine = Registry("engines", "engine").load("transformers").open(variant, LoadPolicy())
-        engine.generate([engine.encode("import")], SamplingParams(max_new_tokens=2))
+        side = open_side(variant)
+        side.generate([side.encode("import")], SamplingParams(max_new_tokens=2))
 
 
 @pytest.fixture

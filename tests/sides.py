@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmopt.assertions import assertion
 from pytest_llmopt.core.engine import ModelInfo, bare
 from pytest_llmopt.core.loading import LoadPolicy
 from pytest_llmopt.core.registry import Registry
@@ -13,6 +14,8 @@ from pytest_llmopt.core.variant import Variant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from pytest_llmopt.core.verdict import Verdict
 
 
 def open_side(variant: Variant, policy: LoadPolicy | None = None, role: str = "candidate") -> Side:
@@ -76,3 +79,16 @@ def fake_side(
 def running_of(side: Any) -> Any:
     """What a side of Transformers has loaded, to plant something in it."""
     return bare(getattr(side, "engine", side))._running
+
+
+def as_(role: str, side: Side) -> Side:
+    """A side in another place of a comparison."""
+    return replace(side, role=role)
+
+
+def asserted(name: str, candidate: Side, reference: Side, prompts: Any, **options: Any) -> Verdict:
+    """The verdict of an assertion on two sides, whatever roles they were opened in."""
+    check = assertion(name, Registry("checks", "check").load(name))
+    return check(
+        candidate=as_("candidate", candidate), reference=as_("reference", reference), prompts=prompts, **options
+    )

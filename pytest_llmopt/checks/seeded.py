@@ -46,9 +46,9 @@ CONTEXT_TOKENS = 32
 @fails_outside_vocabulary
 def seeded(
     candidate: Side,
-    reference: Side | None,
     prompts: object,
     *,
+    reference: Side | None = None,
     max_new_tokens: Count = 12,
     num_prompts: Count = 3,
     false_alarm: Probability = 1e-6,
@@ -62,8 +62,8 @@ def seeded(
 
     Args:
         candidate: the side that samples.
-        reference: may be None; asked only which tokens there are.
         prompts: texts, token ids or a prompt set; the end of the first `num_prompts` is used, and more where needed.
+        reference: asked only which tokens there are; None takes the candidate's word for it.
         max_new_tokens: tokens to sample after each prompt.
         num_prompts: how many prompts to use at once.
         false_alarm: the probability that a candidate which obeys its seed fails, for each of the two promises.

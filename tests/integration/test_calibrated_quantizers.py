@@ -95,7 +95,10 @@ def test_a_layer_that_was_left_as_it_was_is_found(method, reference, prompts):
 def test_the_kernel_that_was_asked_for_runs_from_the_same_checkpoint(reference, prompts):
     engine = opened("gptq", MODEL, backend="torch", **METHODS["gptq"])
     assert {item.kind.partition("[")[0] for item in engine.inspect().body} == {"TorchLinear"}
-    assert running_of(engine).loaded.plan.weights == opened("gptq", MODEL, **METHODS["gptq"])._loaded.plan.weights
+    assert (
+        running_of(engine).loaded.plan.weights
+        == running_of(opened("gptq", MODEL, **METHODS["gptq"])).loaded.plan.weights
+    )
     assert optimized(engine, reference, prompts).status is Status.PASS
 
 
@@ -108,7 +111,7 @@ def test_other_widths_orders_and_zero_points_hold_their_promise_too(reference, p
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_checkpoint_says_its_method_and_a_contradiction_is_refused_with_both_sides(method, reference, prompts):
-    made = opened(method, MODEL, **METHODS[method])._loaded.plan.weights
+    made = running_of(opened(method, MODEL, **METHODS[method])).loaded.plan.weights
     engine = opened("configured", MODEL, checkpoint=made)
     assert optimized(engine, reference, prompts).status is Status.PASS
     with pytest.raises(OptionError, match=r"group_size=64 is asked for, but .* has group_size=128"):

@@ -15,6 +15,7 @@ from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.loading import LoadPolicy, locate
 from pytest_llmopt.core.optimization import Promise
 from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.core.requests import SaveCheckpoint
 from pytest_llmopt.core.side import Context
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.core.verdict import Status
@@ -43,7 +44,7 @@ def reference():
 def packed(tmp_path_factory):
     """A packed checkpoint of tiny-llama with a tokenizer of its own, as people publish them."""
     folder = tmp_path_factory.mktemp("packed") / "model"
-    opened(variant_of("tiny-llama", ("quantization.bitsandbytes", {}))).save(folder)
+    opened(variant_of("tiny-llama", ("quantization.bitsandbytes", {}))).ask(SaveCheckpoint(str(folder)))
     (folder / "llmopt-saved.json").unlink()
     return folder
 

@@ -11,6 +11,7 @@ from sides import open_side, running_of
 from pytest_llmopt.core.errors import ModelError
 from pytest_llmopt.core.loading import LoadPolicy, locate
 from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.core.requests import SaveCheckpoint
 from pytest_llmopt.core.variant import Applied, Variant
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -153,7 +154,7 @@ def test_a_packed_layer_that_the_library_stumbles_over_is_named(tmp_path):
     """bitsandbytes cannot draw random codes: the library fails without a name in its words."""
     pytest.importorskip("bitsandbytes")
     nf4 = ("quantization.bitsandbytes", {})
-    opened("tiny-llama", nf4).save(tmp_path / "saved")
+    opened("tiny-llama", nf4).ask(SaveCheckpoint(str(tmp_path / "saved")))
     opened(tmp_path / "saved", nf4)
     folder = copy_of(tmp_path / "saved", tmp_path / "wrong", tensors=renamed("x.{}".format))
     with pytest.raises(ModelError, match=r"39 are missing.*lm_head.weight"):

@@ -11,6 +11,7 @@ from sides import open_side, running_of
 
 from pytest_llmopt.checks.invariant import invariant
 from pytest_llmopt.core.loading import LoadPolicy
+from pytest_llmopt.core.requests import ListEntryPoints
 from pytest_llmopt.core.variant import Variant
 from pytest_llmopt.core.verdict import Status
 from pytest_llmopt.engines._transformers.entries import ENTRIES
@@ -109,7 +110,7 @@ def test_what_the_reference_means_otherwise_too_is_excused(candidate):
 
 
 def test_a_healthy_model_answers_every_call_alike(candidate):
-    assert candidate.entry_points == tuple(ENTRIES)
+    assert candidate.ask(ListEntryPoints()) == tuple(ENTRIES)
     verdict = judged(candidate, None)
     assert verdict.status is Status.PASS
     assert f"{len(ENTRIES)} changes" in verdict.evidence

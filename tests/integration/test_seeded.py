@@ -29,7 +29,7 @@ def verdicts(project, records):
 
             @llmopt.variants({{{listed}}})
             def test_it(candidate, prompts):
-                llmopt.assert_seeded(candidate, None, prompts{arguments})
+                llmopt.assert_seeded(candidate, prompts{arguments})
         """)
         project.runpytest_inprocess("--llmopt-model", model, *options)
         return {record["nodeid"].partition("[")[2].split("-")[-1].strip("]"): record for record in records()}

@@ -14,6 +14,7 @@ from pytest_llmopt.core.loading import ZOO, LoadPolicy, fixtures_folder, locate
 from pytest_llmopt.core.optimization import build
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.core.requests import SaveCheckpoint
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.core.verdict import Status
 from pytest_llmopt.optimizations.quantization._unpacked import body_of
@@ -129,7 +130,7 @@ def test_a_checkpoint_says_its_own_scheme_and_a_wrong_one_is_refused(opened, tmp
 
 def test_what_was_saved_is_loaded_and_not_quantized_again(opened, tmp_path):
     first = opened(ZOO[0], "compressed_tensors", scheme="W4A16")
-    first.save(tmp_path)
+    first.ask(SaveCheckpoint(str(tmp_path)))
     again = opened(str(tmp_path), "compressed_tensors", scheme="W4A16")
     tokens = torch.arange(3, 40)[None]
     with torch.no_grad():
@@ -154,7 +155,7 @@ def fp8_checkpoint(opened, tmp_path_factory):
     from safetensors.torch import save_file
 
     folder, block, tensors = tmp_path_factory.mktemp("fp8"), 128, {}
-    state = opened(ZOO[0])._loaded.model.state_dict()
+    state = running_of(opened(ZOO[0])).loaded.model.state_dict()
     for name, weight in state.items():
         if not name.endswith("proj.weight"):
             tensors |= {} if name == "lm_head.weight" else {name: weight.clone()}

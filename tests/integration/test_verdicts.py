@@ -229,23 +229,29 @@ def test_a_failure_loads_the_two_sides_once_and_no_copy_of_either(project, dtype
 
 def test_what_fails_at_the_first_look_fails_at_once(project, records):
     project.makepyfile("""
+        from dataclasses import dataclass, replace
         from pytest_llmopt import llmopt
+        from pytest_llmopt.core.engine import EngineWrapper
+        from pytest_llmopt.core.requests import ForceDecode
+
+        @dataclass(frozen=True)
+        class Asked(EngineWrapper):
+            kinds: list
+
+            def ask(self, request):
+                self.kinds.append(type(request))
+                return self.engine.ask(request)
 
         @llmopt.variants({
             "broken": llmopt.optimization("planted.softmax_scale", factor=1.5),
             "right": llmopt.static_cache(),
         })
-        def test_it(candidate, reference, prompts, monkeypatch):
-            forced = []
-            own = candidate.engine.force
-            def force(*args, **options):
-                forced.append(args)
-                return own(*args, **options)
-            monkeypatch.setattr(candidate.engine, "force", force)
+        def test_it(candidate, reference, prompts):
+            asked = Asked(candidate.engine, [])
             try:
-                llmopt.assert_equivalent(candidate, reference, prompts, max_new_tokens=8)
+                llmopt.assert_equivalent(replace(candidate, engine=asked), reference, prompts, max_new_tokens=8)
             finally:
-                assert bool(forced) == candidate.variant.label.startswith("static")
+                assert (ForceDecode in asked.kinds) == candidate.variant.label.startswith("static")
     """)
     result = project.runpytest_inprocess("--llmopt-model", "tiny-qwen")
     result.assert_outcomes(passed=1, failed=1)
@@ -254,16 +260,22 @@ def test_what_fails_at_the_first_look_fails_at_once(project, records):
 
 def test_tokens_beyond_the_number_asked_for_are_counted(project, records):
     project.makepyfile("""
-        import dataclasses
+        from dataclasses import replace
         from pytest_llmopt import llmopt
+        from pytest_llmopt.core.engine import EngineWrapper
+        from pytest_llmopt.core.requests import Generate
+
+        class Talkative(EngineWrapper):
+            def ask(self, request):
+                if isinstance(request, Generate):
+                    longer = replace(request.sampling, max_new_tokens=request.sampling.max_new_tokens + 2)
+                    request = replace(request, sampling=longer)
+                return self.engine.ask(request)
 
         @llmopt.static_cache()
-        def test_it(candidate, reference, prompts, monkeypatch):
-            own = candidate.engine.generate
-            def generate(rows, sampling):
-                return own(rows, dataclasses.replace(sampling, max_new_tokens=sampling.max_new_tokens + 2))
-            monkeypatch.setattr(candidate.engine, "generate", generate)
-            llmopt.assert_equivalent(candidate, reference, prompts, max_new_tokens=6)
+        def test_it(candidate, reference, prompts):
+            talkative = replace(candidate, engine=Talkative(candidate.engine))
+            llmopt.assert_equivalent(talkative, reference, prompts, max_new_tokens=6)
     """)
     project.runpytest_inprocess("--llmopt-model", "tiny-llama").assert_outcomes(failed=1)
     (record,) = records()

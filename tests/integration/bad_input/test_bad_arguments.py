@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from sides import open_side
+from sides import as_, asserted, open_side
 
 from pytest_llmopt.assertions import assertion
 from pytest_llmopt.checks._limits import Limits
@@ -28,7 +28,7 @@ WHOLE = "a whole number"
 def sides():
     """An engine twice: nothing is decoded in most of these tests."""
     engine = open_side(Variant("tiny-llama"), LoadPolicy())
-    yield engine, engine
+    yield engine, as_("reference", engine)
     engine.close()
 
 
@@ -42,10 +42,9 @@ def call(name, sides, prompts=PROMPTS, **options):
     """An assertion with a benchmark where it needs one."""
     if name == "gate":
         return assert_gate(*sides, prompts, **options)
-    check = assertion(name, Registry("checks", "check").load(name))
     if name == "within_budget":
-        return check(*sides, Timer(), prompts=prompts, **options)
-    return check(*sides, prompts, **(ACCURACY if name == "accurate" else {}) | options)
+        return asserted(name, *sides, prompts, benchmark=Timer(), **options)
+    return asserted(name, *sides, prompts, **(ACCURACY if name == "accurate" else {}) | options)
 
 
 ARGUMENTS = {
@@ -151,8 +150,9 @@ def test_every_argument_of_every_check_refuses_another_type(refusal, sides, name
         kind = str(known[argument])
         wrong = next((bad for own, bad in WRONG.items() if own in kind), None)
         if parameter.kind is parameter.KEYWORD_ONLY and wrong is not None:
-            given = ([*sides, Timer()] if name == "within_budget" else [*sides, PROMPTS], {argument: wrong})
-            refusal(lambda: check(*given[0], **given[1]), [f"{argument}={wrong!r}"])  # noqa: B023
+            given = {"benchmark": Timer()} if name == "within_budget" else {}
+            given |= {argument: wrong}
+            refusal(lambda: asserted(name, *sides, PROMPTS, **given), [f"{argument}={wrong!r}"])  # noqa: B023
             tried += 1
     assert tried >= 3
 
@@ -161,21 +161,28 @@ def test_every_argument_of_every_check_refuses_another_type(refusal, sides, name
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (lambda own: (own,), ["lacks prompts"]),
-        (lambda own: (own, own), ["lacks prompts", "the fixture `prompts`"]),
-        (lambda own: (None, own, PROMPTS), ["candidate=None is no side", "fixture `candidate`"]),
-        (lambda own: ("tiny-llama", own, PROMPTS), ["candidate='tiny-llama' is no side"]),
-        (lambda own: (own, "tiny-llama", PROMPTS), ["reference='tiny-llama' is no side"]),
-        (lambda own: (own, own, PROMPTS, 3), ["by name", "num_prompts="]),
+        ({"reference": ...}, ["assert_"]),
+        ({"prompts": ...}, ["lacks prompts", "the fixture `prompts`"]),
+        ({"candidate": None}, ["candidate=None is no side", "fixture `candidate`"]),
+        ({"candidate": "tiny-llama"}, ["candidate='tiny-llama' is no side"]),
+        ({"reference": "tiny-llama"}, ["reference='tiny-llama' is no side"]),
     ],
-    ids=["no reference", "no prompts", "None", "text", "text as reference", "by place"],
+    ids=["no reference", "no prompts", "None", "text", "text as reference"],
 )
 def test_sides_and_prompts_that_are_none_are_refused(refusal, sides, name, arguments, words):
     check = assertion(name, Registry("checks", "check").load(name))
-    given = arguments(sides[0])
-    if len(given) == 1 and name not in {"seeded", "invariant"}:  # these need no reference
-        words = ["assert_"]
-    refusal(lambda: check(*given), words)
+    given = {"candidate": sides[0], "reference": sides[1], "prompts": PROMPTS} | arguments
+    given = {key: value for key, value in given.items() if value is not ...}
+    if "reference" not in given and name in {"seeded", "invariant"}:  # these need no reference
+        given["num_prompts"], words = 0, ["num_prompts=0"]
+    refusal(lambda: check(**given), words)
+
+
+@pytest.mark.parametrize("name", [name for name in CHECKS if name != "within_budget"])
+def test_what_has_no_place_is_given_by_name(refusal, sides, name):
+    check = assertion(name, Registry("checks", "check").load(name))
+    given = (sides[0], PROMPTS) if name in {"seeded", "invariant"} else (*sides, PROMPTS)
+    refusal(lambda: check(*given, 3), ["by name", "num_prompts="])
 
 
 def test_a_check_of_another_package_is_held_to_its_annotations_too(refusal, sides):

@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
-from sides import open_side
+from sides import asserted, fake_side, open_side
 
-from pytest_llmopt.assertions import assertion
 from pytest_llmopt.core.errors import PromptError
 from pytest_llmopt.core.loading import LoadPolicy
 from pytest_llmopt.core.prompt import Prompt
 from pytest_llmopt.core.prompts import PromptSet
-from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.core.requests import Generate, Score
 from pytest_llmopt.core.variant import Variant
 
 GIVEN = {
@@ -85,25 +84,20 @@ UNUSABLE = {
 )
 def test_ids_outside_the_vocabulary_and_texts_without_room_are_named(refusal, engine, name, case):
     prompts, words = UNUSABLE[case]
-    check = assertion(name, Registry("checks", "check").load(name))
     options = LIMITS if name == "accurate" else {}
-    refusal(lambda: check(engine, engine, prompts, **options), words, PromptError)
+    refusal(lambda: asserted(name, engine, engine, prompts, **options), words, PromptError)
 
 
 def test_ids_that_only_the_reference_lacks_are_named(refusal, engine):
-    check = assertion("equivalent", Registry("checks", "check").load("equivalent"))
-
-    class Smaller:
-        variant, max_length, vocab_size, dtype, generate = Variant("smaller"), None, 512, "int3", engine.generate
-
+    known = dict.fromkeys((Generate, Score))
+    smaller = fake_side(known, variant=Variant("smaller"), vocab_size=512, dtype="int3")
     words = ["prompt '000'", "600 at position 1", "smaller ends at 511"]
-    refusal(lambda: check(engine, Smaller(), [[5, 600]]), words, PromptError)
+    refusal(lambda: asserted("equivalent", engine, smaller, [[5, 600]]), words, PromptError)
 
 
 def test_more_prompts_than_there_are_takes_all_and_numpy_counts(engine):
-    check = assertion("seeded", Registry("checks", "check").load("seeded"))
     given = [[np.int64(5), np.int64(7), np.int64(9)], np.array([4, 6, 8]), "text"]
-    assert check(engine, engine, given, num_prompts=100).looked_at["prompts"] >= 3
+    assert asserted("seeded", engine, engine, given, num_prompts=100).looked_at["prompts"] >= 3
 
 
 THROUGH_PYTEST = {

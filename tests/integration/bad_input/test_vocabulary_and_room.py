@@ -7,13 +7,11 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 import pytest
-from sides import open_side, running_of
+from sides import asserted, open_side, running_of
 
-from pytest_llmopt.assertions import assertion
 from pytest_llmopt.core.errors import CombinationError, LlmoptError, NoRoomError, RequestError, VerdictError
 from pytest_llmopt.core.loading import LoadPolicy, locate
 from pytest_llmopt.core.optimization import Optimization, Promise
-from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.core.side import Context
 from pytest_llmopt.core.tokens import Continuation
@@ -33,8 +31,7 @@ def opened(model, *options, **policy):
 
 
 def check(name, *sides, prompts=PROMPTS, **options):
-    run = assertion(name, Registry("checks", "check").load(name))
-    return run(*sides, prompts, **(LIMITS if name == "accurate" else {}) | options)
+    return asserted(name, *sides, prompts, **(LIMITS if name == "accurate" else {}) | options)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +129,7 @@ def test_padding_that_has_no_row_is_replaced_by_one_that_has(plain, copy_of):
     padded = opened("tiny-llama")
     running_of(padded).loaded.tokenizer.pad_token_id = 5
     real = dataclasses.replace(running_of(padded).loaded, tokenizer=_Named(running_of(padded).loaded.tokenizer, 4096))
-    running_of(padded).loaded, running_of(padded._scorer).loaded = real, real
+    running_of(padded).loaded = running_of(padded).scorer._loaded = real
     prompts = [(5, 6, 7), (8, 9, 10, 11, 12)]
     theirs, own = (side.generate(prompts, SamplingParams(6)) for side in (plain, padded))
     assert [item.token_ids for item in own] == [item.token_ids for item in theirs]
