@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pytest_llmopt.checks._floor_figures import Change, Floor, floor_of
 from pytest_llmopt.checks._floor_texts import Texts, texts_of
 from pytest_llmopt.core.errors import NothingToChangeError, RequirementMissingError, UnsoundReferenceError
-from pytest_llmopt.core.requests import Vary
+from pytest_llmopt.core.requests import ForceDecode, Vary
 from pytest_llmopt.core.varied import SIXTEEN_BITS
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def measure(engine: Side, prompts: PromptSet) -> Floor:
     found = _Measurement(engine, texts, scored)
     if engine.dtype in SIXTEEN_BITS:
         found.look_at_float32()
-    found.look_at_decoding()
+    if engine.can(ForceDecode):
+        found.look_at_decoding()
     found.look_at_copies()
     if not found.changes:
         alone = [one for item in texts.given for one in engine.score([item])]
@@ -240,7 +241,8 @@ class _Measurement:
         permuted = self.engine.varied(PERMUTED, seed)
         scored = self.change(f"permuted {seed}", permuted.score(self.texts.given))
         # A copy that is another function need not be decoded.
-        decoding = self.texts.beginnings(STEPS) if seed == 0 and scored.figure <= self._limit_of_copies else []
+        wanted = seed == 0 and scored.figure <= self._limit_of_copies and self.engine.can(ForceDecode)
+        decoding = self.texts.beginnings(STEPS) if wanted else []
         decoded = [item.logprobs for item in permuted.force(decoding)] if decoding else []
         self._require_same(scored.figure, self._limit_of_copies, self.engine.dtype)
         self.changes.append(scored)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import chain, cycle, islice
 from typing import TYPE_CHECKING
 
+from pytest_llmopt.core.requests import ForceDecode
 from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.core.tokens import Continuation
 
@@ -74,7 +75,7 @@ def _until_the_end(engine: Side, item: Generation, running: TokenIds) -> Generat
     kept = len(without_end(item.token_ids, engine))
     if kept == len(item.token_ids):
         return item
-    if kept < len(running):
+    if kept < len(running) and engine.can(ForceDecode):
         return engine.force([Continuation(item.prompt_ids, running)])[0]
     return dataclasses.replace(item, logprobs=item.logprobs[:kept])
 

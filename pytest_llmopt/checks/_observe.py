@@ -21,6 +21,7 @@ from pytest_llmopt.checks._texts import running_text, stretches
 from pytest_llmopt.checks._vocabulary import require_vocabulary
 from pytest_llmopt.core.answers import Generation, Timing
 from pytest_llmopt.core.prompt import require_room
+from pytest_llmopt.core.requests import CountGraphs, ForceDecode, Score
 from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.core.tokens import Continuation
 
@@ -174,7 +175,7 @@ def widen(
         max_new_tokens: tokens to decode after each of them.
         depth: how far to look into the context.
     """
-    compiled = candidate.compilations()
+    compiled = candidate.compilations() if candidate.can(CountGraphs) else 0
     # Once more, now that caches, graphs and drafts have been used: what is left over from a call shows in the next.
     again = decode(candidate, reference, prompts, max_new_tokens)
     recompiled = candidate.compilations() - compiled if compiled else None
@@ -188,7 +189,7 @@ def widen(
     elif depth.forced_tokens:
         run = run.grown(Run((*_forced(candidate, reference, depth), *_forward(candidate, reference, depth))))
         left_out = COMPILED_ANEW if recompiled is not None else _no_pieces(candidate, reference)
-        if not left_out:
+        if not left_out and candidate.can(ForceDecode):
             run = run.grown(Run((*_in_pieces(candidate, reference, depth), *_deep(candidate, reference, depth))))
     return dataclasses.replace(run, recompiled=recompiled, depth_left_out=left_out)
 
@@ -201,6 +202,8 @@ def _no_pieces(candidate: Side, reference: Side) -> str:
 
 def _forced(candidate: Side, reference: Side, depth: Depth) -> tuple[Observed, ...]:
     """Tokens forced one at a time behind contexts of several lengths, all rows together."""
+    if not candidate.can(ForceDecode):
+        return ()
     room = min(depth.room(candidate, reference), CONTEXTS[-1] + depth.forced_tokens)
     tokens = min(depth.forced_tokens, max(1, room - 1))
     contexts = dict.fromkeys(max(1, min(context, room - tokens)) for context in CONTEXTS)
@@ -229,6 +232,8 @@ def _in_pieces(candidate: Side, reference: Side, depth: Depth) -> tuple[Observed
 
 def _forward(candidate: Side, reference: Side, depth: Depth) -> tuple[Observed, ...]:
     """Texts read in one pass without a cache."""
+    if not candidate.can(Score):
+        return ()
     names, given = _texts(candidate, reference, depth, FORWARD_ROWS)
     alone = [
         Generation(item.prompt_ids, own, "length", (), Timing(0.0, 0.0, 0))

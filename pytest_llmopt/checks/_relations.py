@@ -11,9 +11,11 @@ import numpy as np
 from pytest_llmopt.checks._places import Place
 from pytest_llmopt.checks._texts import FIRST_END, context_room, running_text
 from pytest_llmopt.checks._vocabulary import require_vocabulary
-from pytest_llmopt.core.errors import NoRoomError
+from pytest_llmopt.core.errors import NoRoomError, NotAnsweredError
+from pytest_llmopt.core.inspection import Inspection
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.relation import Case, NotApplicableError, RelationBrokenError, Subject
+from pytest_llmopt.core.requests import ForceDecode, Inspect
 from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.core.tokens import Continuation
 from pytest_llmopt.statistics.divergence import kl_divergence, logprob_difference
@@ -74,6 +76,8 @@ class Outcome:
     """What must hold, in a sentence."""
     pairs: tuple[Judged, ...] = ()
     not_applicable: str = ""
+    unanswered: str = ""
+    """Why it was not tried, where that is for a request that the engine does not answer."""
     broken: str = ""
     """What does not hold, where it is no evidence about tokens that shows it."""
 
@@ -104,6 +108,8 @@ def run(name: str, relation: Relation, subject: Subject, reference: Side | None 
     found: list[Judged] = []
     try:
         found.extend(Judged.of(pair) for pair in relation(subject))
+    except NotAnsweredError as error:
+        return Outcome(name, promise, tuple(found), unanswered=str(error))
     except NotApplicableError as error:
         return Outcome(name, promise, not_applicable=str(error))
     except NoRoomError as error:
@@ -162,7 +168,8 @@ def subject_of(
         Case(prompt.id, item.continuation, item.logprobs) for prompt, item in zip(chosen, decoded, strict=True)
     )
     against = None if reference is None else reference.fresh()
-    return Subject(engine, cases, text, engine.inspect(), candidate.context.reopen, asked, against)
+    seen = engine.inspect() if engine.can(Inspect) else Inspection()
+    return Subject(engine, cases, text, seen, candidate.context.reopen, asked, against)
 
 
 def _whole(engine: Side, decoded: Sequence[Generation], text: TokenIds) -> list[Generation]:
@@ -172,7 +179,7 @@ def _whole(engine: Side, decoded: Sequence[Generation], text: TokenIds) -> list[
     """
     items = list(decoded)
     short = [place for place, item in enumerate(items) if len(item.logprobs) < len(text)]
-    if short:
+    if short and engine.can(ForceDecode):
         forced = engine.force([Continuation(items[place].prompt_ids, text) for place in short])
         for place, item in zip(short, forced, strict=True):
             items[place] = item

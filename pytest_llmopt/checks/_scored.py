@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from pytest_llmopt.checks._not_judged import Tail
 from pytest_llmopt.checks._reference import require_finite_reference
 from pytest_llmopt.checks._vocabulary import require_vocabulary
 from pytest_llmopt.core.logprobs import TopLogprobs
 from pytest_llmopt.core.prompt import require_room
+from pytest_llmopt.core.requests import Score
 from pytest_llmopt.core.tokens import Continuation
 from pytest_llmopt.core.verdict import Estimate
 from pytest_llmopt.statistics.agreement import top1_agreement, top1_lead
@@ -55,6 +57,8 @@ class Scored:
     """The candidate's minus the reference's log-probability of the token that was there, in nats: `[tokens]`."""
     nonfinite: int
     """Positions where the candidate has no usable distribution."""
+    tail: Tail
+    """What the candidate's log-probabilities leave out."""
     tokens_per_s: float | None = None
     """Of its prompt, in the batch that it was decoded in; None where it was not decoded, or in one step."""
 
@@ -77,6 +81,7 @@ class Scored:
             flips=~agrees[top1_lead(reference) > FLIP_MARGIN],
             difference=logprob_difference(reference, candidate),
             nonfinite=int((~candidate.is_finite).sum()),
+            tail=Tail.of(candidate),
         )
 
 
@@ -85,10 +90,13 @@ def score(
 ) -> list[Scored]:
     """The prompts' own text, scored by both sides without a cache, and what the candidate samples after it.
 
+    Only the latter where the candidate cannot score.
+
     Raises:
         UnsoundReferenceError: the reference's log-probabilities of some token are not finite.
     """
-    texts = [(name, tokens, Continuation(tokens[:1], tokens[1:])) for name, tokens in prompts if len(tokens) > 1]
+    scorable = [prompt for prompt in prompts if len(prompt[1]) > 1] if candidate.can(Score) else []
+    texts = [(name, tokens, Continuation(tokens[:1], tokens[1:])) for name, tokens in scorable]
     require_room(prompts, sampling.max_new_tokens, candidate, reference)
     generations = candidate.generate([tokens for _, tokens in prompts], sampling)
     require_vocabulary([name for name, _ in prompts], generations, reference)
@@ -97,7 +105,8 @@ def score(
     theirs = reference.score([item for _, _, item in everything])
     for (name, _, continuation), logprobs in zip(everything, theirs, strict=True):
         require_finite_reference([name], [continuation], [logprobs])
-    own = [*candidate.score([item for _, _, item in texts]), *(item.logprobs for item in generations)]
+    read = candidate.score([item for _, _, item in texts]) if texts else []
+    own = [*read, *(item.logprobs for item in generations)]
     found = [Scored.of(*item, sides) for item, sides in zip(everything, zip(theirs, own, strict=True), strict=True)]
     rates = [
         item.timing.decode_tokens / item.timing.decode_s

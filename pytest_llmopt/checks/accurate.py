@@ -10,31 +10,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import numpy as np
 
+from pytest_llmopt.checks._accuracy_sample import FEWEST_DECODED, FEWEST_OF_PROMPT, AccuracySample
+from pytest_llmopt.checks._not_judged import unanswered, unseen_tail
 from pytest_llmopt.checks._places import worst_place
-from pytest_llmopt.checks._scored import by_text, score, worst_prompt
+from pytest_llmopt.checks._scored import worst_prompt
+from pytest_llmopt.checks._sequential import Design, Look, doublings
 from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
 from pytest_llmopt.core.arguments import checked
-from pytest_llmopt.core.errors import EmptySampleError, OptionError
+from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.prompts import PromptSet
+from pytest_llmopt.core.requests import Generate, MeasureMemory, Score
 from pytest_llmopt.core.requirements import format_bytes
 from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.core.text import brief
 from pytest_llmopt.core.values import Count, Length, NonNegative, Positive, Seed, Share
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
-from pytest_llmopt.statistics.intervals import (
-    cluster_mean,
-    cluster_proportion,
-    cluster_quantile,
-    confidence_per_look,
-    smallest_detectable_effect,
-)
 from pytest_llmopt.statistics.mcnemar import mcnemar
-from pytest_llmopt.statistics.perplexity import perplexity_ratio
 
 if TYPE_CHECKING:
     from pytest_llmopt.checks._scored import Scored
@@ -45,12 +42,6 @@ __all__ = ["accurate"]
 
 CONFIDENCE = 0.95
 """That every judged interval holds, over all metrics and all looks at the sample."""
-INTERVALS = 4
-"""Judged ones: KL on each path, top-1 agreement, perplexity ratio. The other metrics are counted, not estimated."""
-FEWEST_DECODED = 64
-"""Decoded positions below which the decode path has not been seen; the defaults give 1,024."""
-FEWEST_OF_PROMPT = 16
-"""Positions below which a prompt's mean is not judged by itself."""
 LONGEST_TOKENS = 2048
 """A longer prompt is used where its turn comes, and not before."""
 LONGEST = 1
@@ -99,34 +90,35 @@ def accurate(
         OptionError: a limit is missing and the candidate's optimizations state none.
         UnsoundReferenceError: the reference is not finite somewhere; names the place.
     """
+    candidate.require(Generate)
+    reference.require(Score)
     limits = _limits(candidate, kl_divergence, top1_agreement, perplexity_ratio)
     given = PromptSet.of(prompts)
-    room = min(
-        LONGEST_TOKENS, LONGEST_TOKENS if candidate.max_length is None else candidate.max_length - max_new_tokens
-    )
-    chosen, longest = _chosen(given, candidate, num_prompts, max_prompts, room)
+    room = LONGEST_TOKENS if candidate.max_length is None else candidate.max_length - max_new_tokens
+    chosen, longest = _chosen(given, candidate, num_prompts, max_prompts, min(LONGEST_TOKENS, room))
     sampling = SamplingParams(max_new_tokens=max_new_tokens, temperature=1.0, seed=seed)
-    deep = score(candidate, reference, longest, sampling) if longest else []
-    scored: list[Scored] = []
-    used, count = 0, min(num_prompts, len(chosen))
-    # Every look at a growing sample is a chance to be wrong, so each interval is wider than it would be alone.
-    looks = 1 + max(0, math.ceil(math.log2(len(chosen) / count)))
-    while True:
-        scored += score(candidate, reference, chosen[used:count], sampling)
-        used = count
-        metrics = _metrics(scored, deep, limits, confidence_per_look(CONFIDENCE, INTERVALS * looks))
-        statuses = {metric.status for metric in metrics.values()}
-        if Status.INCONCLUSIVE not in statuses or Status.FAIL in statuses or used == len(chosen):
-            break
-        count = min(2 * used, len(chosen))
+    sample = AccuracySample(candidate, reference, sampling, limits)
+    sizes = doublings(num_prompts, len(chosen))
+    sample.add_deep(longest)
+    design = Design(1 - CONFIDENCE, len(sizes))
+    metrics = dict(design.run([Look(partial(sample.grow, chosen, size)) for size in sizes], sample.judge).metrics)
     if outcomes is not None:
         metrics |= _paired_outcomes(outcomes, accuracy_loss)
-    metrics |= _costs(candidate, reference, scored)
-    everything = scored + deep
-    looked_at = _looked_at(everything, used + len(longest))
-    told = f"{looked_at['prompts']:,}" + (f" of {len(given):,}" if looked_at["prompts"] < len(given) else "")
-    lines = (*_too_little(metrics, looked_at), *_diagnosis(candidate, everything, limits, metrics))
-    return Verdict("accurate", metrics, f"{_evidence(metrics)}, {told} prompts", lines, looked_at)
+    metrics |= _costs(candidate, reference, sample.scored)
+    return _verdict(sample, metrics, sample.used + len(longest), len(given))
+
+
+def _verdict(sample: AccuracySample, metrics: dict[str, Metric], prompts: int, available: int) -> Verdict:
+    everything = sample.scored + sample.deep
+    looked_at = _looked_at(everything, prompts)
+    told = f"{looked_at['prompts']:,}" + (f" of {available:,}" if looked_at["prompts"] < available else "")
+    lines = (*_too_little(metrics, looked_at), *_diagnosis(sample.candidate, everything, sample.limits, metrics))
+    not_judged = {
+        **unanswered(sample.candidate, {"prefill": Score, "memory": MeasureMemory}),
+        **unanswered(sample.reference, {"memory saved": MeasureMemory}),
+        **unseen_tail([item.tail for item in everything]),
+    }
+    return Verdict("accurate", metrics, f"{_evidence(metrics)}, {told} prompts", lines, looked_at, not_judged)
 
 
 def _chosen(
@@ -165,46 +157,6 @@ def _limits(
     return replace(own, worst_prompt_factor=max(factors)) if factors else own
 
 
-def _metrics(
-    scored: Sequence[Scored], deep: Sequence[Scored], limits: AccuracyLimits, confidence: float
-) -> dict[str, Metric]:
-    texts = [item for item in scored if not item.decoded]
-    decoded = [item for item in scored if item.decoded]
-    if not texts:
-        msg = "no prompt has a second token, so there is no text to score: give longer prompts"
-        raise EmptySampleError(msg)
-    kl, agrees = by_text(scored, lambda item: item.kl), by_text(scored, lambda item: item.agrees)
-    differences = by_text(texts, lambda item: item.difference)
-    prefill_kl, decode_kl = (by_text(part, lambda item: item.kl) for part in (texts, decoded))
-    everything, depth = [*scored, *deep], sum(map(len, decode_kl))
-    positions = sum(len(item.kl) for item in everything)
-    worst, _ = worst_prompt(everything, FEWEST_OF_PROMPT)
-    at_most = Tolerance(at_most=limits.kl_divergence)
-    worst_at_most = Tolerance(at_most=limits.worst_prompt_factor * limits.kl_divergence)
-    ratio_at_most = Tolerance(at_most=limits.perplexity_ratio)
-    agreement_at_least = Tolerance(at_least=limits.top1_agreement)
-    return {
-        "kl_prefill": Metric(cluster_mean(prefill_kl, confidence), at_most, "nats/token"),
-        "kl_decode": Metric(cluster_mean(decode_kl, confidence), at_most, "nats/token"),
-        "kl_worst_prompt": Metric(worst, worst_at_most, "nats/token"),
-        "top1_agreement": Metric(cluster_proportion(agrees, confidence), agreement_at_least, "share"),
-        "perplexity_ratio": Metric(perplexity_ratio(differences, confidence), ratio_at_most),
-        "nonfinite": Metric(
-            Estimate.exact(sum(item.nonfinite for item in everything), positions), Tolerance(at_most=0), "positions"
-        ),
-        # More prompts, or longer texts, only add to it.
-        "decoded_positions": Metric(
-            Estimate(depth, depth, math.inf, depth), Tolerance(at_least=FEWEST_DECODED), "positions"
-        ),
-        "kl_divergence": Metric(cluster_mean(kl), unit="nats/token"),
-        "flip_rate": Metric(cluster_proportion(by_text(scored, lambda item: item.flips)), unit="share"),
-        "logprob_difference": Metric(cluster_mean(differences), unit="nats"),
-        "kl_p99": Metric(cluster_quantile(kl, 0.99), unit="nats"),
-        "kl_p999": Metric(cluster_quantile(kl, 0.999), unit="nats"),
-        "detectable_kl": Metric(Estimate.exact(smallest_detectable_effect(kl), len(kl)), unit="nats/token"),
-    }
-
-
 def _looked_at(scored: Sequence[Scored], prompts: int) -> dict[str, int]:
     return {
         "prompts": prompts,
@@ -236,12 +188,14 @@ def _too_little(metrics: dict[str, Metric], looked_at: dict[str, int]) -> list[s
 
 def _costs(candidate: Side, reference: Side, scored: Sequence[Scored]) -> dict[str, Metric]:
     """What the weights hold, and how fast each prompt was decoded beside others. Reported, not judged."""
-    own, theirs = candidate.footprint(), reference.footprint()
-    metrics = {
-        "weight_memory": Metric(Estimate.exact(own.weight_bytes), unit="bytes"),
-        "weight_saving": Metric(Estimate.exact(theirs.weight_bytes / own.weight_bytes), unit="x"),
-        "weight_saving_16_bit": Metric(Estimate.exact(2 * own.parameters / own.weight_bytes), unit="x"),
-    }
+    metrics = {}
+    if candidate.can(MeasureMemory):
+        own = candidate.footprint()
+        metrics["weight_memory"] = Metric(Estimate.exact(own.weight_bytes), unit="bytes")
+        metrics["weight_saving_16_bit"] = Metric(Estimate.exact(2 * own.parameters / own.weight_bytes), unit="x")
+        if reference.can(MeasureMemory):
+            saving = reference.footprint().weight_bytes / own.weight_bytes
+            metrics["weight_saving"] = Metric(Estimate.exact(saving), unit="x")
     # The median: the first batch may compile, and on a busy machine any may wait.
     rates = [item.tokens_per_s for item in scored if item.tokens_per_s is not None]
     if rates:
@@ -270,13 +224,17 @@ def _evidence(metrics: dict[str, Metric]) -> str:
         tolerance = metrics[name].tolerance
         return f"of {math.inf if tolerance is None else tolerance.at_most:g}"
 
-    return (
-        f"KL prefill {told('kl_prefill')}, decode {told('kl_decode')} {limit('kl_decode')}, "
-        f"worst prompt {metrics['kl_worst_prompt'].estimate.point:.2g} {limit('kl_worst_prompt')}, "
-        f"top-1 {metrics['top1_agreement'].estimate.point:.1%}, "
-        f"perplexity x{brief(metrics['perplexity_ratio'].estimate.point, '.4f')}, "
-        f"{metrics['weight_saving'].estimate.point:.2f}x smaller"
-    )
+    parts = [
+        f"KL prefill {told('kl_prefill')}" if "kl_prefill" in metrics else "KL",
+        f"decode {told('kl_decode')} {limit('kl_decode')}",
+        f"worst prompt {metrics['kl_worst_prompt'].estimate.point:.2g} {limit('kl_worst_prompt')}",
+        f"top-1 {metrics['top1_agreement'].estimate.point:.1%}",
+    ]
+    if "perplexity_ratio" in metrics:
+        parts.append(f"perplexity x{brief(metrics['perplexity_ratio'].estimate.point, '.4f')}")
+    if "weight_saving" in metrics:
+        parts.append(f"{metrics['weight_saving'].estimate.point:.2f}x smaller")
+    return ", ".join(parts).replace("KL, decode", "KL decode")
 
 
 def _diagnosis(
@@ -286,12 +244,10 @@ def _diagnosis(
     row, place = worst_place(ids, continuations, [item.kl for item in scored])
     path = {True: "decode", False: "prefill"}
     worst, where = worst_prompt(scored, FEWEST_OF_PROMPT)
-    weight_bytes = int(metrics["weight_memory"].estimate.point)
-    lines = [
-        f"weights hold {format_bytes(weight_bytes)}; mean KL on the prefill path "
-        + ", on the decode path ".join(f"{metrics[name].estimate.point:.3g}" for name in ("kl_prefill", "kl_decode"))
-        + " nats"
-    ]
+    means = [(name, metrics[f"kl_{name}"].estimate.point) for name in ("prefill", "decode") if f"kl_{name}" in metrics]
+    memory = metrics.get("weight_memory")
+    held = "" if memory is None else f"weights hold {format_bytes(int(memory.estimate.point))}; "
+    lines = [f"{held}mean KL {', '.join(f'on the {name} path {mean:.3g}' for name, mean in means)} nats"]
     if where is not None:
         lines.append(
             f"worst prompt: {where.prompt_id}, mean KL {worst.point:.3g} nats over {len(where.kl)} positions on the "

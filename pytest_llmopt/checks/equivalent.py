@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,14 +19,16 @@ from pytest_llmopt.checks._benign_changes import contradiction
 from pytest_llmopt.checks._drift import classes
 from pytest_llmopt.checks._floor import Benign
 from pytest_llmopt.checks._limits import Limits, limits_for
+from pytest_llmopt.checks._not_judged import Tail, unanswered, unseen_tail
 from pytest_llmopt.checks._observe import Depth, Run, decode, ways_in, widen
 from pytest_llmopt.checks._places import Place, worst_place
+from pytest_llmopt.checks._sequential import Design, Look, doublings
 from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
 from pytest_llmopt.checks._ways import Beside, drifts, judge_way, largest
 from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.prompt import require_room
 from pytest_llmopt.core.prompts import PromptSet
-from pytest_llmopt.core.requests import Vary
+from pytest_llmopt.core.requests import CountGraphs, ForceDecode, Generate, Score, Vary
 from pytest_llmopt.core.side import Context
 from pytest_llmopt.core.values import LARGEST, Count, CountOrNone, Probability, Range
 from pytest_llmopt.core.varied import SIXTEEN_BITS
@@ -92,49 +95,96 @@ def equivalent(
         false_alarm: the probability that rounding alone exceeds the noise floor, over all looks together.
         limits: what to tolerate beyond the floor; the default belongs to the dtype.
     """
+    candidate.require(Generate)
+    reference.require(Score)
     chosen = PromptSet.of(prompts)
-    limits = limits or limits_for(candidate, reference)
-    benign = Benign(reference.context.cache) if reference.context.open is not None else None
-    all_prompts = tuple(chosen)
-    last = min(max(num_prompts, max_prompts), len(chosen))
-    count = min(num_prompts, last)
-    first = [(prompt.id, prompt.encode(candidate)) for prompt in all_prompts[:count]]
+    sizes = doublings(num_prompts, min(max(num_prompts, max_prompts), len(chosen)))
+    first = [(prompt.id, prompt.encode(candidate)) for prompt in chosen.take(sizes[0])]
     require_room(first, max_new_tokens, candidate, reference)
-    looks = 2 + math.ceil(math.log2(last / count))
-    floor = None if benign is None else benign.floor(reference, chosen)
-    judge = partial(_judge, candidate, reference, benign, floor, limits, false_alarm / looks, least_positions)
-    run = decode(candidate, reference, all_prompts[:count], max_new_tokens)
-    verdict = judge(run)
-    if verdict.status is not Status.FAIL:
-        again, depth = all_prompts[: max(1, count // 4)], Depth(forced_tokens, deepest, chosen)
-        run = widen(run, candidate, reference, again, math.ceil(SECOND_CALL * max_new_tokens), depth)
-        verdict = judge(run)
-    while verdict.status is Status.INCONCLUSIVE and count < last:
-        more = min(2 * count, last)
-        run = run.grown(decode(candidate, reference, all_prompts[count:more], max_new_tokens))
-        verdict, count = judge(run), more
-    if floor is not None:
-        _refuse_to_blame(verdict, floor)
-    if verdict.status is Status.FAIL and candidate.dtype in SIXTEEN_BITS and benign is not None:
-        options = {"max_new_tokens": max_new_tokens, "forced_tokens": forced_tokens, "deepest": deepest}
-        line = _in_float32(candidate, reference, chosen.take(count), options)
-        verdict = dataclasses.replace(verdict, diagnosis=(line, *verdict.diagnosis))
+    depth = Depth(forced_tokens, deepest, chosen)
+    limits = limits or limits_for(candidate, reference)
+    sample = Sample(
+        candidate, reference, chosen, max_new_tokens, depth, least_positions, limits, _floor(reference, chosen)
+    )
+    looks = [
+        Look(partial(sample.decode, sizes[0]), decides=frozenset({Status.FAIL})),
+        Look(sample.widen),
+        *(Look(partial(sample.decode, size)) for size in sizes[1:]),
+    ]
+    verdict = Design(false_alarm, len(looks)).run(looks, partial(_judge, sample))
+    if sample.measured is not None:
+        _refuse_to_blame(verdict, sample.measured.floor)
+        if verdict.status is Status.FAIL and candidate.dtype in SIXTEEN_BITS:
+            options = {"max_new_tokens": max_new_tokens, "forced_tokens": forced_tokens, "deepest": deepest}
+            line = _in_float32(candidate, reference, chosen.take(sample.count), options)
+            verdict = dataclasses.replace(verdict, diagnosis=(line, *verdict.diagnosis))
     return verdict
 
 
-def _judge(
-    candidate: Side,
-    reference: Side,
-    benign: Benign | None,
-    floor: Floor | None,
-    limits: Limits,
-    false_alarm: float,
-    least_positions: int,
-    run: Run,
-) -> Verdict:
+@dataclass
+class Sample:
+    """What was observed of a candidate so far, by what it is judged, and how more of it is got."""
+
+    candidate: Side
+    reference: Side
+    prompts: PromptSet
+    max_new_tokens: int
+    depth: Depth
+    least_positions: int
+    limits: Limits
+    measured: Measured | None
+    """The reference's noise floor, where one can be measured."""
+    run: Run = field(default_factory=lambda: Run(()))
+    count: int = 0
+    """Prompts that were decoded."""
+
+    def decode(self, count: int) -> None:
+        """Decode those of the first prompts that are not yet."""
+        more = tuple(self.prompts)[self.count : count]
+        self.run = self.run.grown(decode(self.candidate, self.reference, more, self.max_new_tokens))
+        self.count = count
+
+    def widen(self) -> None:
+        """Look at second calls, stops, depth and every other way in."""
+        again = tuple(self.prompts)[: max(1, self.count // 4)]
+        tokens = math.ceil(SECOND_CALL * self.max_new_tokens)
+        self.run = widen(self.run, self.candidate, self.reference, again, tokens, self.depth)
+
+    @property
+    def not_judged(self) -> dict[str, str]:
+        """What these engines do not answer."""
+        wanted = {"forced positions": ForceDecode, "forward pass": Score, "recompilations": CountGraphs}
+        forced = wanted if self.depth.forced_tokens else {"recompilations": CountGraphs}
+        tails = [Tail.of(item.generation.logprobs) for item in self.run.observed]
+        return {
+            **unanswered(self.candidate, forced),
+            **unanswered(self.reference, {"noise floor": Vary}),
+            **unseen_tail(tails),
+        }
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A noise floor, and where it came from."""
+
+    benign: Benign
+    floor: Floor
+
+
+def _floor(reference: Side, prompts: PromptSet) -> Measured | None:
+    """The noise floor of a reference in a session; none where it cannot decode."""
+    if reference.context.open is None or not reference.can(Generate):
+        return None
+    benign = Benign(reference.context.cache)
+    return Measured(benign, benign.floor(reference, prompts))
+
+
+def _judge(sample: Sample, false_alarm: float) -> Verdict:
+    run, limits = sample.run, sample.limits
+    benign, floor = (None, None) if sample.measured is None else (sample.measured.benign, sample.measured.floor)
     observed = run.observed
     positions = sum(len(item.kl) for item in observed)
-    beside = Beside.of(reference, benign, floor, observed, limits, false_alarm)
+    beside = Beside.of(sample.reference, benign, floor, observed, limits, false_alarm)
     share = false_alarm / len(ways_in(observed))
     ways = [
         judge_way(name, places, observed, beside, floor, limits, share) for name, places in ways_in(observed).items()
@@ -143,7 +193,7 @@ def _judge(
     metrics = {
         "max_regret": largest([item.regret for item in observed], Tolerance(at_most=margin)),
         **{name: metric for way in ways for name, metric in way.metrics.items()},
-        **_counts(run, least_positions),
+        **_counts(run, sample.least_positions),
     }
     evidence = f"{positions:,} positions up to {run.looked_at['deepest position']:,}, "
     evidence += classes(observed, margin, _drifts(observed, ways, beside, limits))
@@ -155,8 +205,8 @@ def _judge(
     evidence += _speculation(greedy, metrics) + _compilation(run, metrics)
     if run.depth_left_out:
         evidence += f"; depth left out: {run.depth_left_out}"
-    diagnosis = _diagnosis(candidate, observed, ways, margin) + _reasons(floor)
-    return Verdict("equivalent", metrics, evidence, diagnosis, run.looked_at)
+    diagnosis = _diagnosis(sample.candidate, observed, ways, margin) + _reasons(floor)
+    return Verdict("equivalent", metrics, evidence, diagnosis, run.looked_at, sample.not_judged)
 
 
 def _drifts(observed: Sequence[Observed], ways: Sequence[Way], beside: Beside, limits: Limits) -> list[bool]:
@@ -293,5 +343,6 @@ def _in_float32(candidate: Side, reference: Side, prompts: PromptSet, options: M
         return f"could not be repeated in float32: {type(error).__name__}: {error}"
     if verdict.status is Status.FAIL:
         return "in float32 too: the algorithm, not rounding"
-    compiled = ", or the compiled graph, which did not run there" if candidate.compilations() else ""
+    graphs = candidate.compilations() if candidate.can(CountGraphs) else 0
+    compiled = ", or the compiled graph, which did not run there" if graphs else ""
     return f"not in float32 ({verdict.status} there): rounding in {candidate.dtype}{compiled}, not the algorithm"

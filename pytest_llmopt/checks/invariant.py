@@ -16,6 +16,7 @@ from pytest_llmopt.checks._relations import broken, run, subject_of
 from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
 from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.core.requests import Generate
 from pytest_llmopt.core.values import Count, Names
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance, Verdict
 
@@ -62,6 +63,7 @@ def invariant(
     Raises:
         UnknownNameError: a relation has another name.
     """
+    candidate.require(Generate)
     registry = Registry("relations", "relation")
     names = registry.names() if relations is None else tuple(relations)
     chosen = {name: registry.load(name) for name in sorted(names, key=lambda name: (name != FIRST, name))}
@@ -103,7 +105,8 @@ def _judge(candidate: Side, outcomes: Sequence[Outcome], missing: Mapping[str, s
         }
     lines = [f"it cannot do what the reference can: {name}: {reason}" for name, reason in missing.items()]
     diagnosis = (*lines, *_diagnosis(candidate, outcomes, limits))
-    return Verdict("invariant", metrics, _evidence(outcomes, limits), diagnosis)
+    not_judged = {item.name: item.unanswered for item in outcomes if item.unanswered}
+    return Verdict("invariant", metrics, _evidence(outcomes, limits), diagnosis, not_judged=not_judged)
 
 
 def _worst(outcome: Outcome, limit: float) -> Metric:

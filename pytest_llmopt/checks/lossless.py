@@ -8,19 +8,23 @@ lossless sampler can win.
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pytest_llmopt.checks._draft import open_draft
 from pytest_llmopt.checks._limits import known_dtype
+from pytest_llmopt.checks._not_judged import Tail, unseen_tail
 from pytest_llmopt.checks._sampled import ROUNDING_KL, Rates, Sample
 from pytest_llmopt.checks._sampling_causes import explain, explain_slow
+from pytest_llmopt.checks._sequential import Design, Look
 from pytest_llmopt.checks._telling_places import Telling
 from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
 from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.prompts import PromptSet
+from pytest_llmopt.core.requests import Generate, Score
 from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.core.values import Count, CountOrNone, NonNegative, Probability, Seed, Share
 from pytest_llmopt.core.varied import SIXTEEN_BITS
@@ -28,7 +32,10 @@ from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verd
 from pytest_llmopt.statistics.divergence import kl_divergence
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pytest_llmopt.checks._sampled import Found
+    from pytest_llmopt.core.prompt import Prompt
     from pytest_llmopt.core.side import Side
 
 __all__ = ["lossless"]
@@ -98,6 +105,8 @@ def lossless(
         OptionError: the temperature is 0, where nothing is drawn, or a setting is out of range.
         UnsoundReferenceError: the reference is not finite somewhere; names the place.
     """
+    candidate.require(Generate)
+    reference.require(Score)
     sampling = SamplingParams(max_new_tokens, temperature, top_k, top_p, min_p)
     if sampling.greedy:
         msg = "temperature=0 draws nothing: both sides are greedy; give a temperature above 0, or use assert_equivalent"
@@ -108,7 +117,9 @@ def lossless(
         tie_margin = TIE_MARGINS[known_dtype(candidate)]
     chosen = PromptSet.of(prompts).take(num_prompts)
     sample = Sample(candidate, reference, open_draft(candidate), Rates(false_alarm, floor_kl, tie_margin), sampling)
-    found = _sampled(sample, chosen, max_tokens, seed)
+    rounds = Rounds.of(sample, chosen, max_tokens, seed)
+    # The evidence holds at any number of looks, so one look's share of the error rate is all of it.
+    found = Design(false_alarm).run(itertools.repeat(Look(rounds.take)), rounds.judge).found
     metrics = _metrics(sample, found)
     diagnosis = explain(sample, found, sampling) if found.alarm else ()
     diagnosis = (*diagnosis, *explain_slow(found)) if found.slow else diagnosis
@@ -117,32 +128,67 @@ def lossless(
             *diagnosis,
             "the reported log-probabilities are not the reference's: processed, shifted or made up",
         )
-    return Verdict("lossless", metrics, _evidence(sample, found), diagnosis, _looked_at(sample, found))
+    tail = unseen_tail([Tail.of(item.generation.logprobs) for item in sample.drawn])
+    return Verdict("lossless", metrics, _evidence(sample, found), diagnosis, _looked_at(sample, found), tail)
 
 
-def _sampled(sample: Sample, chosen: PromptSet, max_tokens: int, seed: int) -> Found:
-    """Rounds of long texts, each followed by short ones where the filters matter most, until the evidence suffices."""
-    short = Telling.of(sample.reference, chosen, sample.sampling)
-    # An engine adds the place of a prompt to the seed, so that rounds lie further apart than there are prompts.
-    first = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    seeds = itertools.count(first, max(len(chosen), len(short)))
-    queue = itertools.cycle(chosen)
-    wanted, long_texts, long_tokens = FIRST_PROMPTS, 0, 0
-    while True:
-        before = len(sample)
-        for _ in range(-(-wanted // len(chosen))):
-            size = min(wanted, len(chosen))
-            sample.add(list(itertools.islice(queue, size)), next(seeds) % 2**32)
-            wanted, long_texts = wanted - size, long_texts + size
-        long_tokens += len(sample) - before
-        for texts in short.due(long_tokens, len(sample) - long_tokens):
-            sample.add(texts, next(seeds) % 2**32, short.max_new_tokens)
-        found = sample.evidence()
-        enough = max_tokens if found.peak <= SUSPICIOUS * found.tokens.threshold else LONGER * max_tokens
-        if found.alarm or len(sample) >= enough or len(sample) == before:  # every prompt emits a token
-            return found
-        per_text = len(sample) / long_texts
-        wanted = max(1, min(long_texts, round((enough - len(sample)) / per_text + 0.5)))
+@dataclass(frozen=True)
+class Opinion:
+    """The evidence so far, and whether it suffices."""
+
+    found: Found
+    status: Status
+
+
+@dataclass
+class Rounds:
+    """Long texts, each round as many as in all before it, and short ones where the filters matter most."""
+
+    sample: Sample
+    prompts: PromptSet
+    max_tokens: int
+    seeds: Iterator[int]
+    short: Telling
+    queue: Iterator[Prompt]
+    wanted: int = FIRST_PROMPTS
+    long_texts: int = 0
+    long_tokens: int = 0
+    grew: bool = True
+
+    @classmethod
+    def of(cls, sample: Sample, prompts: PromptSet, max_tokens: int, seed: int) -> Rounds:
+        """Before the first round."""
+        short = Telling.of(sample.reference, prompts, sample.sampling)
+        # An engine adds the place of a prompt to the seed, so that rounds lie further apart than there are prompts.
+        first = int(np.random.SeedSequence(seed).generate_state(1)[0])
+        seeds = itertools.count(first, max(len(prompts), len(short)))
+        return cls(sample, prompts, max_tokens, seeds, short, itertools.cycle(prompts))
+
+    def take(self) -> None:
+        """One round."""
+        before = len(self.sample)
+        for _ in range(-(-self.wanted // len(self.prompts))):
+            size = min(self.wanted, len(self.prompts))
+            self.sample.add(list(itertools.islice(self.queue, size)), next(self.seeds) % 2**32)
+            self.wanted, self.long_texts = self.wanted - size, self.long_texts + size
+        self.long_tokens += len(self.sample) - before
+        for texts in self.short.due(self.long_tokens, len(self.sample) - self.long_tokens):
+            self.sample.add(texts, next(self.seeds) % 2**32, self.short.max_new_tokens)
+        self.grew = len(self.sample) > before  # every prompt emits a token
+
+    def judge(self, _false_alarm: float) -> Opinion:
+        """FAIL at an alarm, PASS at enough tokens without one. The sample knows the rate that its evidence is for."""
+        found = self.sample.evidence()
+        unsuspicious = found.peak <= SUSPICIOUS * found.tokens.threshold
+        enough = self.max_tokens if unsuspicious else LONGER * self.max_tokens
+        if found.alarm:
+            return Opinion(found, Status.FAIL)
+        if len(self.sample) >= enough or not self.grew:
+            return Opinion(found, Status.PASS)
+        per_text = len(self.sample) / self.long_texts
+        left = round((enough - len(self.sample)) / per_text + 0.5)
+        self.wanted = max(1, min(self.long_texts, left))
+        return Opinion(found, Status.INCONCLUSIVE)
 
 
 def _metrics(sample: Sample, found: Found) -> dict[str, Metric]:

@@ -6,6 +6,7 @@ of the loaded engine is for each optimization to say (`claims`); here it is only
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from pytest_llmopt.checks._checkpoint_claims import checkpoint_claims
 from pytest_llmopt.checks._draft import open_draft
 from pytest_llmopt.checks._limits import shape_limits
 from pytest_llmopt.checks._module_claims import module_claims
+from pytest_llmopt.checks._not_judged import unanswered
 from pytest_llmopt.checks._sampled import ROUNDING_KL, Rates
 from pytest_llmopt.checks._texts import context_room
 from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary, require_vocabulary
@@ -23,15 +25,18 @@ from pytest_llmopt.checks._work import work_claims
 from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.checkpoint import differences, refuse_unknown
 from pytest_llmopt.core.claims import Claims, Use
+from pytest_llmopt.core.inspection import Work
 from pytest_llmopt.core.prompts import PromptSet
+from pytest_llmopt.core.requests import CountGraphs, Generate, Inspect, MapProjection, RepeatCall, Score
 from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.core.values import Count, Seed
 from pytest_llmopt.core.varied import SIXTEEN_BITS
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
+from pytest_llmopt.core.weight_format import HasWeightFormat
 from pytest_llmopt.statistics.divergence import kl_divergence, logprob_difference
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pytest_llmopt.core.claims import Claim
     from pytest_llmopt.core.side import Side
@@ -42,10 +47,9 @@ CONTEXT_TOKENS = 48
 """The end of each prompt that is used."""
 FEWEST_SHARE = 0.5
 """Of the tokens asked for: where texts end before that they are decoded again and go on, so that drafts have room."""
+SILENT = "it does not say how one can see that: give it a method `claims(self, use)`"
 NAMED = 3
 """Tensors that the evidence names."""
-UNKNOWN = Metric(Estimate(0.5, 0.0, 1.0, 0), Tolerance(at_least=1), "share")
-"""Of an optimization that states no claims: it may be in effect, and it may not."""
 
 
 @checked
@@ -64,7 +68,7 @@ def optimized(
 
     What they do for the same outputs is claimed of all of them: no more work than the reference, and no memory kept. So
     is what its checkpoint says beside the weights: end tokens, tokenizer, positions and so on, as the reference's says.
-    INCONCLUSIVE where one states no claims, or where the candidate has no optimization.
+    What states no claims is not judged; INCONCLUSIVE where that is all there is, or where there is no optimization.
 
     Args:
         candidate: the optimized side; decodes the prompts three times, and twice more if that leaves memory behind. It
@@ -80,24 +84,38 @@ def optimized(
         OptionError: a fact that is declared does not exist.
     """
     allowed = refuse_unknown(declared)
+    candidate.require(Generate, Inspect)
+    reference.require(Score, Inspect)
     use = _observe(candidate, reference, PromptSet.of(prompts).take(num_prompts), max_new_tokens, seed)
-    metrics: dict[str, Metric] = {}
-    silent = []
+    not_judged = _not_judged(candidate, reference)
     claims: list[tuple[str, Claim]] = []
+    silent = [item.short_name for item in candidate.variant.optimizations if not isinstance(item.options, Claims)]
     for item in candidate.variant.optimizations:
-        if not isinstance(item.options, Claims):
-            silent.append(item.short_name)
-            metrics[f"{item.short_name}.in_effect"] = UNKNOWN
-            continue
-        own = (*item.options.claims(use), *module_claims(item.options, candidate, reference, use))
-        claims += [(item.short_name, claim) for claim in own]
+        if isinstance(item.options, Claims):
+            own = (*item.options.claims(use), *module_claims(item.options, candidate, reference, use))
+            claims += [(item.short_name, claim) for claim in own]
     if candidate.variant.optimizations:
         claims += [("work", claim) for claim in work_claims(use)]
         claims += [("checkpoint", claim) for claim in checkpoint_claims(use, candidate.variant, allowed)]
-    metrics |= {f"{name}.{claim.name}": claim.metric for name, claim in claims}
+    metrics = {f"{name}.{claim.name}": claim.metric for name, claim in claims}
     untrue = [claim for _, claim in claims if claim.metric.status is not Status.PASS]
-    evidence = _evidence(metrics, silent) + _excused(use) + _declared(use, allowed)
-    return Verdict("optimized", metrics, evidence, _diagnosis(use, untrue, silent))
+    evidence = _evidence(candidate, metrics) + _excused(use) + _declared(use, allowed)
+    speaking = len(candidate.variant.optimizations) - len(silent)
+    if silent and not speaking:
+        # What is true of every optimization does not make a PASS of one that nobody has seen.
+        metrics["optimizations_seen"] = Metric(Estimate(0, 0, math.inf, 0), Tolerance(at_least=1), "optimizations")
+    not_judged |= {f"{name} in effect": SILENT for name in silent}
+    lines = _diagnosis(use, untrue, {f"{name} in effect": SILENT for name in silent})
+    return Verdict("optimized", metrics, evidence, lines, not_judged=not_judged)
+
+
+def _not_judged(candidate: Side, reference: Side) -> dict[str, str]:
+    wanted = {"work of equal calls": RepeatCall, "recompilations": CountGraphs}
+    found = unanswered(candidate, wanted)
+    if any(isinstance(item.options, HasWeightFormat) for item in candidate.variant.optimizations):
+        for side in (candidate, reference):
+            found |= unanswered(side, {"weights of single projections": MapProjection})
+    return found
 
 
 def _observe(candidate: Side, reference: Side, prompts: PromptSet, max_new_tokens: int, seed: int) -> Use:
@@ -114,14 +132,15 @@ def _observe(candidate: Side, reference: Side, prompts: PromptSet, max_new_token
         sampling = replace(sampling, ignore_eos=True)
         generations = candidate.generate(contexts, sampling)
     require_vocabulary([*(prompt.id for prompt in prompts), "twice the first prompt"], generations, reference)
-    compiled = candidate.compilations()
-    work = candidate.work(contexts, sampling)
+    counts = candidate.can(CountGraphs)
+    compiled = candidate.compilations() if counts else 0
+    work = candidate.work(contexts, sampling) if candidate.can(RepeatCall) else Work()
     emitted = [item.continuation for item in generations]
     scored = reference.score(emitted)
     drift = [np.abs(logprob_difference(theirs, own.logprobs)) for theirs, own in zip(scored, generations, strict=True)]
     draft = open_draft(candidate)
     divergences = [kl_divergence(theirs, own.logprobs) for theirs, own in zip(scored, generations, strict=True)]
-    recompilations = candidate.compilations() - compiled
+    recompilations = candidate.compilations() - compiled if counts else 0
     rates = Rates(
         FALSE_ALARM, ROUNDING_KL if candidate.dtype in SIXTEEN_BITS else 0.0, shape_limits(candidate).tie_margin
     )
@@ -141,21 +160,17 @@ def _observe(candidate: Side, reference: Side, prompts: PromptSet, max_new_token
     )
 
 
-def _evidence(metrics: dict[str, Metric], silent: Sequence[str]) -> str:
+def _evidence(candidate: Side, metrics: dict[str, Metric]) -> str:
     if not metrics:
-        return "no optimization to look for"
-    claimed = {name: metric for name, metric in metrics.items() if metric is not UNKNOWN}
-    true = sum(metric.status is Status.PASS for metric in claimed.values())
+        return "no claims to look at" if candidate.variant.optimizations else "no optimization to look for"
+    true = sum(metric.status is Status.PASS for metric in metrics.values())
     # Most claims are that there is none of something: only what there is, or should be, is worth a line.
     shown = [
         f"{name.partition('.')[2]} {metric.estimate.point:.3g}"
-        for name, metric in claimed.items()
+        for name, metric in metrics.items()
         if metric.estimate.point or metric.status is not Status.PASS
     ]
-    parts = [f"{true} of {len(claimed)} claims true{': ' if shown else ''}{', '.join(shown)}"] if claimed else []
-    if silent:
-        parts.append(f"no claims by {', '.join(silent)}")
-    return "; ".join(parts)
+    return f"{true} of {len(metrics)} claims true{': ' if shown else ''}{', '.join(shown)}"
 
 
 def _excused(use: Use) -> str:
@@ -174,12 +189,9 @@ def _declared(use: Use, declared: frozenset[str]) -> str:
     return f"; declared: {', '.join(names)}" if names else ""
 
 
-def _diagnosis(use: Use, untrue: Sequence[Claim], silent: Sequence[str]) -> tuple[str, ...]:
+def _diagnosis(use: Use, untrue: Sequence[Claim], silent: Mapping[str, str]) -> tuple[str, ...]:
     lines = [f"{claim.name}: {claim.otherwise}" for claim in untrue]
-    lines += [
-        f"{name} does not say how one can see that it is in effect: give it a method `claims(self, use)`"
-        for name in silent
-    ]
+    lines += [f"{name}: {reason}" for name, reason in silent.items()]
     inspection = use.inspection
     if not untrue:
         return tuple(lines)

@@ -20,6 +20,7 @@ from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.relation import Pair, pairs
+from pytest_llmopt.core.requests import Generate
 from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.core.values import Count, Probability, Seed
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
@@ -69,6 +70,7 @@ def seeded(
         false_alarm: the probability that a candidate which obeys its seed fails, for each of the two promises.
         seed: what both seeds are made of.
     """
+    candidate.require(Generate)
     own, another = (int(state) for state in np.random.SeedSequence(seed).generate_state(2))
     sampling = SamplingParams(max_new_tokens, temperature=1.0, seed=own)
     given = PromptSet.of(prompts)

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
+from pytest_llmopt.checks._not_judged import unanswered
+from pytest_llmopt.checks._sequential import Design, Look, doublings
 from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.budget import Budget
 from pytest_llmopt.core.errors import OptionError, RequirementMissingError
 from pytest_llmopt.core.optimization import build
 from pytest_llmopt.core.prompts import PromptSet
+from pytest_llmopt.core.requests import Generate, MeasureMemory
 from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.core.text import shown
 from pytest_llmopt.core.values import LARGEST, Count, Range, Seed
-from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
+from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict, worst
 from pytest_llmopt.statistics.timing import paired_ratio
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.tokens import TokenIds
 
 __all__ = ["within_budget"]
 
 WARMUP_ROUNDS = 1
+ERROR_RATE = 0.05
+"""That an interval of any limit misses, over all looks at a growing number of rounds."""
 LEAST_TOKENS = 16
 TIMED = ("decode_speedup", "prefill_speedup", "ttft_ms", "decode_tokens_per_s")
 
@@ -78,7 +86,7 @@ def within_budget(
         prompts: the first of these is decoded; the default is `prompt_tokens` random tokens.
         prompt_tokens: length of the default prompt.
         new_tokens: tokens to decode in each round, at least 16, so that a drafted block is not all of it.
-        rounds: timed rounds to begin with; a busy machine gets more while the intervals cannot decide.
+        rounds: timed rounds to begin with; doubled while the intervals cannot decide, as on a busy machine.
         max_rounds: how many to run at most.
         seed: seed of the default prompt.
         **limits: fields of `Budget`, instead of the `budget` marker.
@@ -90,6 +98,8 @@ def within_budget(
     if not hasattr(benchmark, "disabled"):
         msg = f"assert_within_budget: benchmark={shown(benchmark)} cannot time anything; give the fixture `benchmark`"
         raise OptionError(msg)
+    candidate.require(Generate)
+    reference.require(Generate)
     budget = _budget(candidate, limits)
     timed = [name for name in TIMED if getattr(budget, name) is not None]
     metrics = _memory(candidate, reference, budget)
@@ -104,9 +114,11 @@ def within_budget(
         benchmark(lambda: None)
     else:
         prompt = _prompt(candidate, reference, prompts, prompt_tokens, seed)
-        metrics |= _speed(candidate, reference, benchmark, [prompt], new_tokens, (rounds, max_rounds), budget)
+        sampling = SamplingParams(max_new_tokens=new_tokens, ignore_eos=True)
+        metrics |= _speed(Race(candidate, reference, [prompt], sampling, budget), benchmark, rounds, max_rounds)
     benchmark.extra_info.update({name: metric.estimate.point for name, metric in metrics.items()})
-    return Verdict("within_budget", metrics, _evidence(metrics))
+    not_judged = unanswered(candidate, {"memory": MeasureMemory}) | unanswered(reference, {"saving": MeasureMemory})
+    return Verdict("within_budget", metrics, _evidence(metrics), not_judged=not_judged)
 
 
 def _budget(candidate: Side, limits: dict[str, float | str]) -> Budget:
@@ -125,53 +137,96 @@ def _prompt(candidate: Side, reference: Side, prompts: object, length: int, seed
 
 
 def _memory(candidate: Side, reference: Side, budget: Budget) -> dict[str, Metric]:
-    weight_bytes = candidate.footprint().weight_bytes
-    saving = reference.footprint().weight_bytes / weight_bytes
-    return {
-        "weight_memory": Metric(Estimate.exact(weight_bytes), _at_most(budget.weight_memory), "bytes"),
-        "weight_saving": Metric(Estimate.exact(saving), _at_least(budget.weight_saving), "x"),
-    }
+    """What the weights hold, as far as the engines can say.
 
-
-def _speed(
-    candidate: Side,
-    reference: Side,
-    benchmark: Any,
-    prompts: list[TokenIds],
-    new_tokens: int,
-    rounds: tuple[int, int],
-    budget: Budget,
-) -> dict[str, Metric]:
-    own, theirs = Laps(), Laps()
-    sampling = SamplingParams(max_new_tokens=new_tokens, ignore_eos=True)
-    benchmark.pedantic(
-        lambda: own.run(candidate, prompts, sampling),
-        setup=lambda: theirs.run(reference, prompts, sampling),
-        rounds=rounds[0],
-        warmup_rounds=WARMUP_ROUNDS,
-    )
-    own.drop(WARMUP_ROUNDS)
-    theirs.drop(WARMUP_ROUNDS)
-    metrics = _speed_metrics(own, theirs, budget)
-    while len(own.ttft_s) < rounds[1] and Status.INCONCLUSIVE in {metric.status for metric in metrics.values()}:
-        theirs.run(reference, prompts, sampling)
-        own.run(candidate, prompts, sampling)
-        metrics = _speed_metrics(own, theirs, budget)
+    Raises:
+        NotAnsweredError: a limit is on what they cannot say.
+    """
+    if budget.weight_memory is not None or budget.weight_saving is not None:
+        candidate.require(MeasureMemory)
+    if budget.weight_saving is not None:
+        reference.require(MeasureMemory)
+    metrics = {}
+    if candidate.can(MeasureMemory):
+        weight_bytes = candidate.footprint().weight_bytes
+        metrics["weight_memory"] = Metric(Estimate.exact(weight_bytes), _at_most(budget.weight_memory), "bytes")
+        if reference.can(MeasureMemory):
+            saving = reference.footprint().weight_bytes / weight_bytes
+            metrics["weight_saving"] = Metric(Estimate.exact(saving), _at_least(budget.weight_saving), "x")
     return metrics
 
 
-def _speed_metrics(own: Laps, theirs: Laps, budget: Budget) -> dict[str, Metric]:
-    once, decode = np.ones(len(own.ttft_s)), np.array(own.decode_s_per_token)
-    ttft_s = np.array(own.ttft_s)
-    decode_speedup = paired_ratio(np.array(theirs.decode_s_per_token), decode)
-    prefill_speedup = paired_ratio(np.array(theirs.ttft_s), ttft_s)
-    tokens_per_s = paired_ratio(once, decode)
-    return {
-        "decode_speedup": Metric(decode_speedup, _at_least(budget.decode_speedup), "x"),
-        "prefill_speedup": Metric(prefill_speedup, _at_least(budget.prefill_speedup), "x"),
-        "ttft_ms": Metric(paired_ratio(1e3 * ttft_s, once), _at_most(budget.ttft_ms), "ms"),
-        "decode_tokens_per_s": Metric(tokens_per_s, _at_least(budget.decode_tokens_per_s), "tokens/s"),
-    }
+@dataclass(frozen=True)
+class Opinion:
+    """The metrics of the rounds so far, some of which may ask for more."""
+
+    metrics: Mapping[str, Metric]
+
+    @property
+    def status(self) -> Status:
+        """INCONCLUSIVE as long as any is: a limit that is missed does not end the timing of the others."""
+        statuses = [metric.status for metric in self.metrics.values() if metric.status is not None]
+        return Status.INCONCLUSIVE if Status.INCONCLUSIVE in statuses else worst(statuses or [Status.PASS])
+
+
+@dataclass
+class Race:
+    """Both sides timed round by round, the reference before the candidate."""
+
+    candidate: Side
+    reference: Side
+    prompts: list[TokenIds]
+    sampling: SamplingParams
+    budget: Budget
+    own: Laps = field(default_factory=Laps)
+    theirs: Laps = field(default_factory=Laps)
+
+    def benchmarked(self, benchmark: Any, rounds: int) -> None:
+        """The first rounds, the candidate's in the benchmark table; what warmed up is dropped."""
+        benchmark.pedantic(self.run_candidate, setup=self.run_reference, rounds=rounds, warmup_rounds=WARMUP_ROUNDS)
+        self.own.drop(WARMUP_ROUNDS)
+        self.theirs.drop(WARMUP_ROUNDS)
+
+    def run_candidate(self) -> None:
+        """One round of the candidate."""
+        self.own.run(self.candidate, self.prompts, self.sampling)
+
+    def run_reference(self) -> None:
+        """One round of the reference."""
+        self.theirs.run(self.reference, self.prompts, self.sampling)
+
+    def grow(self, rounds: int) -> None:
+        """More rounds, until there are so many."""
+        while len(self.own.ttft_s) < rounds:
+            self.run_reference()
+            self.run_candidate()
+
+    def judge(self, error_rate: float) -> Opinion:
+        """Ratios over the rounds, each interval at the error rate of the look."""
+        own, theirs, budget, confidence = self.own, self.theirs, self.budget, 1 - error_rate
+        once, decode = np.ones(len(own.ttft_s)), np.array(own.decode_s_per_token)
+        ttft_s = np.array(own.ttft_s)
+        decode_speedup = paired_ratio(np.array(theirs.decode_s_per_token), decode, confidence)
+        prefill_speedup = paired_ratio(np.array(theirs.ttft_s), ttft_s, confidence)
+        tokens_per_s = paired_ratio(once, decode, confidence)
+        ttft_ms = paired_ratio(1e3 * ttft_s, once, confidence)
+        return Opinion(
+            {
+                "decode_speedup": Metric(decode_speedup, _at_least(budget.decode_speedup), "x"),
+                "prefill_speedup": Metric(prefill_speedup, _at_least(budget.prefill_speedup), "x"),
+                "ttft_ms": Metric(ttft_ms, _at_most(budget.ttft_ms), "ms"),
+                "decode_tokens_per_s": Metric(tokens_per_s, _at_least(budget.decode_tokens_per_s), "tokens/s"),
+            }
+        )
+
+
+def _speed(race: Race, benchmark: Any, rounds: int, max_rounds: int) -> Mapping[str, Metric]:
+    sizes = doublings(rounds, max(rounds, max_rounds))
+    looks = [
+        Look(partial(race.benchmarked, benchmark, rounds)),
+        *(Look(partial(race.grow, size)) for size in sizes[1:]),
+    ]
+    return Design(ERROR_RATE, len(looks)).run(looks, race.judge).metrics
 
 
 def _at_most(limit: float | str | None) -> Tolerance | None:

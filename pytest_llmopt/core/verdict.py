@@ -106,6 +106,8 @@ class Verdict:
     """Lines for the failure message: the worst place, the likely cause, what to do next."""
     looked_at: Mapping[str, int] = field(default_factory=dict)
     """What the verdict rests on, in counts: positions by path, rows together, the deepest position, entry points."""
+    not_judged: Mapping[str, str] = field(default_factory=dict)
+    """What could not be looked at on these engines, by name, with the reason."""
 
     @property
     def status(self) -> Status:

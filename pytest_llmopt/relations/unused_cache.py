@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.relation import NotApplicableError
+from pytest_llmopt.core.requests import Inspect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +21,7 @@ value, and far from the overflow of float16."""
 
 def unused_cache(subject: Subject) -> Iterator[Pair]:
     """What unused places of the cache hold does not matter."""
+    subject.engine.require(Inspect)
     cache = subject.inspection.cache
     if cache is None:
         msg = "it decodes without a cache"
