@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import time
@@ -12,7 +13,7 @@ from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.engine import bare
 from pytest_llmopt.core.errors import LlmoptWarning, OptionError, VerdictError
 from pytest_llmopt.core.side import Context
-from pytest_llmopt.core.verdict import Status, Verdict
+from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.reporting.failure import explain
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def assertion(name: str, check: Callable[..., Verdict]) -> Callable[..., Verdict
             _refuse_other_roles(name, signature, {"candidate": candidate, "reference": reference})
             with context.guarded():
                 verdict = check(*args, **options)
+                if context.requires_evidence and verdict.not_judged:
+                    verdict = _without_evidence(verdict)
                 if needs_reference and reference is not None and verdict.status is Status.PASS and name not in ALONE:
                     _refuse_itself(name, candidate, reference)
                 seconds, engine_seconds = time.perf_counter() - started, context.engine_seconds() - engine_before
@@ -98,6 +101,12 @@ def _refuse_other_roles(name: str, signature: inspect.Signature, sides: Mapping[
                 "fixture under its own name"
             )
             raise OptionError(msg)
+
+
+def _without_evidence(verdict: Verdict) -> Verdict:
+    """The verdict where nothing may be left unjudged: FAIL, with what was."""
+    missing = Metric(Estimate.exact(len(verdict.not_judged)), Tolerance(at_most=0), "parts")
+    return dataclasses.replace(verdict, metrics={**verdict.metrics, "not_judged": missing})
 
 
 def _refuse_itself(name: str, candidate: Side, reference: Side) -> None:

@@ -16,6 +16,7 @@ from pytest_llmopt.core.errors import (
     RequirementMissingError,
     UnknownNameError,
 )
+from pytest_llmopt.core.requests import every_request
 from pytest_llmopt.core.requirements import require
 from pytest_llmopt.fixtures import skip_or_fail
 from pytest_llmopt.generation import check_parameters, empty_parameters
@@ -24,7 +25,7 @@ from pytest_llmopt.markers import Comparison, Marks, compare, gpu_requirement, k
 from pytest_llmopt.names import ASK, MODEL, NO_MODEL, PREFIX, REFUSED, is_ours, model_of, nodeid_of
 from pytest_llmopt.outcomes import COMPARISON
 from pytest_llmopt.prechecks import refusals
-from pytest_llmopt.session import REQUIREMENTS, Session
+from pytest_llmopt.session import EVIDENCE, REQUIREMENTS, Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -245,7 +246,8 @@ def _check_required(session: Session, items: list[pytest.Item]) -> None:
     """Refuse a name in `--llmopt-require` that nothing here answers to: a typo must not let a gate pass by skipping."""
     names = session.optimizations.names()
     known = {"all", "parameters", *BY_MODEL, *(part for name in names for part in name.split("."))}
-    known |= {need.name for item in items for need in item.stash.get(REQUIREMENTS, ())} | {"gpu"}
+    known |= {need.name for item in items for need in item.stash.get(REQUIREMENTS, ())} | {"gpu", EVIDENCE}
+    known |= {kind.requirement() for kind in every_request()}
     for name in session.settings.get("require"):
         if name not in known:
             raise pytest.UsageError(str(UnknownNameError("--llmopt-require", name, known)))

@@ -11,6 +11,15 @@ if TYPE_CHECKING:
 
 
 @pytest.hookspec
+def pytest_llmopt_engines(config: pytest.Config) -> Mapping[str, Any]:  # type: ignore[empty-body]
+    """Engines to add for this session, by name: `{"mine": MyEngine}`.
+
+    Each is a class as described in `pytest_llmopt.core.engine.EngineKind`. Called once, before collection. Run tests on
+    one with `@llmopt.engine("mine")` or `--llmopt-engine mine`.
+    """
+
+
+@pytest.hookspec
 def pytest_llmopt_optimizations(config: pytest.Config) -> Mapping[str, type[Any]]:  # type: ignore[empty-body]
     """Optimizations to add for this session, by full name: `{"quantization.mine": Mine}`.
 

@@ -81,6 +81,7 @@ class Recorder:
             evidence=verdict.evidence,
             reason=_why(verdict),
             looked_at=verdict.looked_at,
+            not_judged=verdict.not_judged,
         )
 
     def refuse(self, check: str, error: Exception, seconds: float, engine_seconds: float) -> None:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from pytest_llmopt.options import Settings
 
 
+EVIDENCE = "evidence"
+"""In `--llmopt-require`: nothing may be left unjudged."""
 REQUIREMENTS = pytest.StashKey[tuple[Requirement, ...]]()
 
 
@@ -59,7 +61,10 @@ class Session:
         added: dict[str, Any] = {}
         for optimizations in config.hook.pytest_llmopt_optimizations(config=config):
             added |= optimizations
-        engines = Registry("engines", "engine")
+        kinds: dict[str, Any] = {}
+        for found in config.hook.pytest_llmopt_engines(config=config):
+            kinds |= found
+        engines = Registry("engines", "engine", kinds)
         config.stash[SESSION] = cls(
             settings,
             Registry("optimizations", "optimization", added),
@@ -91,6 +96,7 @@ class Session:
             int(self.settings.get("seed")),
             comparison.budget,
             self.settings.get("inconclusive") == "warn",
+            EVIDENCE in self.settings.get("require"),
             open_,
             Path(self.settings.get("cache")),
             recorder.record,

@@ -207,7 +207,7 @@ def _paired_outcomes(outcomes: Outcomes, accuracy_loss: float) -> dict[str, Metr
     """Exact McNemar on scored items: the net share that the candidate loses, judged; its p-value, reported."""
     result = mcnemar(np.array([theirs for theirs, _ in outcomes], bool), np.array([own for _, own in outcomes], bool))
     gain = result.difference
-    loss = Estimate(-gain.point, -gain.high, -gain.low, gain.n)
+    loss = Estimate(-gain.point, -gain.high, -gain.low, gain.n, gain.confidence)
     return {
         "accuracy_loss": Metric(loss, Tolerance(at_most=accuracy_loss), "share"),
         "mcnemar_p_value": Metric(Estimate.exact(result.p_value, gain.n)),

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.files import write_json
-from pytest_llmopt.core.verdict import Metric, Status, Verdict
+from pytest_llmopt.core.verdict import Metric, Status, Tolerance, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,24 +20,40 @@ EXPECTED = frozenset({"passed", "xfailed", "skipped", "rerun"})
 """Outcomes of a test, in pytest's words, that a verdict beside PASS does not fail the run by."""
 
 
+WORDS = frozenset({"unit", "status"})
+"""Of a metric, what is text and no number that JSON lacks."""
+
+
 @dataclass(frozen=True)
 class MetricRecord:
-    """One metric as the report stores it; `low`, `high` are its interval, `limit` what it was judged by."""
+    """One metric as the report stores it; `low`, `high` are its interval, the rest is what it was judged by."""
 
     point: float
     low: float
     high: float
     n: int
-    limit: float | None = None
     unit: str = ""
+    at_least: float | None = None
+    at_most: float | None = None
+    """The limits; None where there is none on that side, and both where the noise floor explains whatever there is."""
+    status: str | None = None
+    """PASS, FAIL or INCONCLUSIVE by itself; None where it is reported and not judged."""
+    confidence: float | None = None
+    """Of the interval; None where it is none."""
 
     @classmethod
     def of(cls, metric: Metric) -> MetricRecord:
         """The record of a metric."""
-        estimate, tolerance = metric.estimate, metric.tolerance
-        limit = None if tolerance is None else float(tolerance.limit)
-        point, low, high = float(estimate.point), float(estimate.low), float(estimate.high)  # NumPy's are not plain
-        return cls(point, low, high, int(estimate.n), limit, metric.unit)
+        estimate, status = metric.estimate, metric.status
+        limits = metric.tolerance or Tolerance()
+        # NumPy's numbers are not plain, and neither is an enumeration.
+        return cls(
+            *(float(estimate.point), float(estimate.low), float(estimate.high), int(estimate.n), metric.unit),
+            at_least=float(limits.at_least) if math.isfinite(limits.at_least) else None,
+            at_most=float(limits.at_most) if math.isfinite(limits.at_most) else None,
+            status=None if status is None else status.value,
+            confidence=None if estimate.confidence is None else float(estimate.confidence),
+        )
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,8 @@ class Record:
     """The type of the exception that there is no verdict for, such as `ModelError`."""
     looked_at: Mapping[str, int] = field(default_factory=dict)
     """What the verdict rests on, in counts."""
+    not_judged: Mapping[str, str] = field(default_factory=dict)
+    """What could not be looked at, by name, with the reason."""
     figures: Figures = field(default_factory=dict)
     """Of the candidate, beside what was judged: its bits, its group, the seconds that it took to quantize and load."""
 
@@ -110,7 +128,9 @@ def _texts(metric: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _numbers(metric: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: float(value) if isinstance(value, str) and key != "unit" else value for key, value in metric.items()}
+    return {
+        key: float(value) if isinstance(value, str) and key not in WORDS else value for key, value in metric.items()
+    }
 
 
 @dataclass

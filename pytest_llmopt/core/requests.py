@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pytest_llmopt.core.answers import Footprint, Generation
 from pytest_llmopt.core.inspection import Inspection, Work
@@ -31,6 +31,11 @@ class Request(Generic[Answer]):
     def requirement(cls) -> str:
         """What `--llmopt-require` calls it: `force_decode` of `ForceDecode`."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+
+def every_request() -> tuple[type[Request[Any]], ...]:
+    """All that there are."""
+    return tuple(Request.__subclasses__())
 
 
 @dataclass(frozen=True)

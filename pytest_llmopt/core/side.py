@@ -37,6 +37,8 @@ class Context:
     budget: Budget | None = None
     warn_if_inconclusive: bool = False
     """An INCONCLUSIVE verdict warns instead of failing the test."""
+    requires_evidence: bool = False
+    """A verdict with anything that could not be judged fails."""
     open: Callable[[Variant], Side] | None = None
     """Another variant of the model under test, loaded once and timed, such as a draft."""
     cache: Path = Path(".llmopt/cache")

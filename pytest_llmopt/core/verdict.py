@@ -31,6 +31,9 @@ class Estimate:
     low: float
     high: float
     n: int
+    confidence: float | None = None
+    """How often such an interval holds the true value, of the interval itself and not of a whole design; None where it
+    is no interval: an exact value, or a bound that more looking only adds to."""
 
     @classmethod
     def exact(cls, value: float, n: int = 1) -> Estimate:

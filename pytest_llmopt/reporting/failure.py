@@ -28,6 +28,7 @@ def explain(verdict: Verdict, candidate: Variant, reference: Variant) -> str:
     ]
     lines += [f"  {name:<18} {describe(metric)}" for name, metric in judged]
     lines += [f"  {line}" for line in verdict.diagnosis]
+    lines += [f"  not judged: {name}: {reason}" for name, reason in verdict.not_judged.items()]
     return printable("\n".join(lines))
 
 
@@ -49,7 +50,8 @@ def describe(metric: Metric) -> str:
     # What was seen of something that more looking would only add to has no interval, only a lower end.
     if estimate.low < estimate.high and (estimate.low, estimate.high) != (estimate.point, math.inf):
         unit = metric.unit if metric.unit in {"share", "bytes"} else ""
-        text += f"  95% CI [{show(estimate.low, unit)}, {show(estimate.high, unit)}]"
+        confidence = "" if estimate.confidence is None else f"{brief(100 * estimate.confidence, '.4g')}% CI "
+        text += f"  {confidence}[{show(estimate.low, unit)}, {show(estimate.high, unit)}]"
     text += f", n={estimate.n}"
     if tolerance is not None:
         text += f"; {_limits(metric)}: {metric.status}"

@@ -84,7 +84,8 @@ def summary(records: Sequence[Record]) -> str:
     wall = sum(record.seconds for record in records)
     engine = sum(record.engine_seconds for record in records)
     verdicts = verdicts or "none"
-    return f"{len(records)} records: {verdicts} · {wall:.1f} s in checks (engines {engine:.1f} s)"
+    count = "1 record" if len(records) == 1 else f"{len(records)} records"
+    return f"{count}: {verdicts} · {wall:.1f} s in checks (engines {engine:.1f} s)"
 
 
 def incomplete(counts: Counts, *, finished: bool) -> str:
@@ -132,7 +133,8 @@ def _tests(records: Sequence[Record]) -> dict[tuple[str, ...], dict[str, str]]:
 
 def _evidence(record: Record) -> str:
     reason = record.reason.partition("\n")[0]
-    return record.evidence or (f"{record.error}: {reason}" if record.error else reason)
+    evidence = record.evidence or (f"{record.error}: {reason}" if record.error else reason)
+    return f"{evidence}; not judged: {', '.join(record.not_judged)}" if record.not_judged else evidence
 
 
 def _heading(records: Sequence[Record], models: Mapping[str, str], environment: Mapping[str, object]) -> Text:

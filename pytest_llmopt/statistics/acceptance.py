@@ -76,5 +76,5 @@ def acceptance_identity(expected: FloatArray, accepted: BoolArray, confidence: f
     p_value = min(1.0, 2 * math.exp(-(excess**2) / (2 * (variance + excess / 3)))) if excess else 1.0
     half = normal_quantile((1 + confidence) / 2) * math.sqrt(variance) / proposals
     point = float(outcome.mean())
-    observed = Estimate(point, max(0.0, point - half), min(1.0, point + half), proposals)
+    observed = Estimate(point, max(0.0, point - half), min(1.0, point + half), proposals, confidence)
     return Acceptance(observed, float(share.mean()), p_value if math.isfinite(excess) else math.nan)

@@ -44,12 +44,12 @@ def cluster_mean(values: Sequence[FloatArray], confidence: float = 0.95) -> Esti
     if not math.isfinite(sample.ratio):
         return Estimate.exact(sample.ratio, sample.clusters)
     if sample.clusters == 1:
-        return Estimate(sample.ratio, 0.0 if sample.nonnegative else -math.inf, math.inf, 1)
+        return Estimate(sample.ratio, 0.0 if sample.nonnegative else -math.inf, math.inf, 1, confidence)
     t = t_quantile((1 + confidence) / 2, sample.degrees_of_freedom)
     unseen = sample.skewness_error if sample.nonnegative else 0.0
     low = sample.ratio - max(t, _unskew(t, sample.skewness)) * sample.standard_error
     high = sample.ratio + max(t, -_unskew(-t, sample.skewness + unseen)) * sample.standard_error
-    return Estimate(sample.ratio, max(low, 0.0) if sample.nonnegative else low, high, sample.clusters)
+    return Estimate(sample.ratio, max(low, 0.0) if sample.nonnegative else low, high, sample.clusters, confidence)
 
 
 def cluster_proportion(values: Sequence[BoolArray], confidence: float = 0.95) -> Estimate:
@@ -72,7 +72,7 @@ def cluster_proportion(values: Sequence[BoolArray], confidence: float = 0.95) ->
     tail = (1 - confidence) / 2
     low = beta_quantile(tail, hits, misses + 1) if hits > 0 else 0.0
     high = beta_quantile(1 - tail, hits + 1, misses) if misses > 0 else 1.0
-    return Estimate(sample.ratio, low, high, sample.clusters)
+    return Estimate(sample.ratio, low, high, sample.clusters, confidence)
 
 
 def cluster_quantile(values: Sequence[FloatArray], level: float, confidence: float = 0.95) -> Estimate:
@@ -101,7 +101,7 @@ def cluster_quantile(values: Sequence[FloatArray], level: float, confidence: flo
     hits, misses = level * size, (1 - level) * size
     low = _quantile(pooled, beta_quantile(tail, hits, misses + 1))
     high = _quantile(pooled, beta_quantile(1 - tail, hits + 1, misses)) if level**size <= tail else math.inf
-    return Estimate(point, low, high, clusters)
+    return Estimate(point, low, high, clusters, confidence)
 
 
 def confidence_per_look(confidence: float, looks: int) -> float:

@@ -58,7 +58,8 @@ def mcnemar(reference_correct: BoolArray, candidate_correct: BoolArray, confiden
         (worse + better - (better - worse) ** 2) / (items + 2),
     )
     center, point = better - worse, (won - lost) / items
-    difference = Estimate(point, max(-1.0, min(center - half, point)), min(1.0, max(center + half, point)), items)
+    low, high = max(-1.0, min(center - half, point)), min(1.0, max(center + half, point))
+    difference = Estimate(point, low, high, items, confidence)
     return McNemar(p_value, difference, lost, won)
 
 

@@ -52,7 +52,7 @@ def perplexity_ratio(differences: Sequence[FloatArray], confidence: float = 0.95
         EmptySampleError: there is no token.
     """
     loss = cluster_mean([-np.asarray(prompt, np.float64) for prompt in differences], confidence)
-    return Estimate(_exp(loss.point), _exp(loss.low), _exp(loss.high), loss.n)
+    return Estimate(_exp(loss.point), _exp(loss.low), _exp(loss.high), loss.n, loss.confidence)
 
 
 def _exp(value: float) -> float:

@@ -63,7 +63,7 @@ class Shift:
         half = -float(special.stdtrit(self.degrees, false_alarm)) * self.error
         with np.errstate(over="ignore"):
             point, low, high = (float(value) for value in np.exp([self.mean, self.mean - half, self.mean + half]))
-        return Estimate(point, low, high, self.n)
+        return Estimate(point, low, high, self.n, 1 - 2 * false_alarm)
 
 
 def paired_shift(differences: FloatArray) -> Shift:

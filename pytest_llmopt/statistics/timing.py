@@ -47,8 +47,9 @@ def paired_ratio(candidate_seconds: FloatArray, reference_seconds: FloatArray, c
     point = float(np.exp(np.median(ratios)))
     outside = _ranks_outside(rounds, confidence)
     if outside is None:
-        return Estimate(point, 0.0, math.inf, rounds)
-    return Estimate(point, float(np.exp(ratios[outside])), float(np.exp(ratios[-1 - outside])), rounds)
+        return Estimate(point, 0.0, math.inf, rounds, confidence)
+    low, high = float(np.exp(ratios[outside])), float(np.exp(ratios[-1 - outside]))
+    return Estimate(point, low, high, rounds, confidence)
 
 
 def _ranks_outside(rounds: int, confidence: float) -> int | None:

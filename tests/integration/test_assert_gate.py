@@ -38,4 +38,4 @@ def test_a_look_that_was_too_small_is_inconclusive(project, records):
     project.runpytest_inprocess("--llmopt-model", "tiny-qwen").assert_outcomes(failed=1)
     (record,) = records()
     assert record["status"] == "INCONCLUSIVE"
-    assert record["metrics"]["decoded"]["limit"] == 64
+    assert record["metrics"]["decoded"]["at_least"] == 64

@@ -292,7 +292,7 @@ def test_a_report_that_can_no_longer_be_written_is_a_warning_and_the_verdicts_st
     result = project.runpytest_inprocess(*arguments, "-p", "no:randomly")
     result.assert_outcomes(skipped=1, passed=1, warnings=1)
     assert result.ret == pytest.ExitCode.OK
-    result.stdout.fnmatch_lines(["*the report is not up to date, *could not be written*", "*1 records: 1 SKIPPED*"])
+    result.stdout.fnmatch_lines(["*the report is not up to date, *could not be written*", "*1 record: 1 SKIPPED*"])
     assert "INTERNALERROR" not in result.stdout.str()
 
 

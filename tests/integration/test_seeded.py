@@ -42,7 +42,7 @@ def test_a_dropped_seed_and_a_constant_one_fail_each_by_its_own_promise(verdicts
     dropped, constant = found["dropped"], found["constant"]
     assert (dropped["status"], constant["status"]) == ("FAIL", "FAIL")
     assert (dropped["metrics"]["unrepeated"]["point"], constant["metrics"]["unrepeated"]["point"]) == (3, 0)
-    assert constant["metrics"]["collision"]["point"] > constant["metrics"]["collision"]["limit"] > 13
+    assert constant["metrics"]["collision"]["point"] > constant["metrics"]["collision"]["at_most"] > 13
     assert dropped["metrics"]["collision"]["point"] < 0
     assert "another text for 3 prompts, rounding explains 0" in dropped["reason"]
     assert "first difference" in dropped["reason"]

@@ -35,7 +35,7 @@ def passed(process):
     text, _ = process.communicate(timeout=300)
     assert process.returncode == 0, text
     assert "INTERNALERROR" not in text
-    assert "1 records: 1 PASS" in text
+    assert "1 record: 1 PASS" in text
     return text
 
 

@@ -58,7 +58,7 @@ def test_a_failure_names_the_variant_the_evidence_the_limit_and_the_place(projec
             "*reference '*' 0.*",
             "*candidate '*' 0.*",
             "*llmopt verdicts*",
-            "*1 records: 1 FAIL*",
+            "*1 record: 1 FAIL*",
             "report  .llmopt/report.json",
         ]
     )
@@ -73,8 +73,8 @@ def test_a_failure_names_the_variant_the_evidence_the_limit_and_the_place(projec
         "softmax_scale(factor=1.3)",
     )
     assert record["status"] == "FAIL"
-    assert record["metrics"]["mean_kl"]["limit"] == 3e-06
-    assert record["metrics"]["mean_kl"]["low"] > record["metrics"]["mean_kl"]["limit"]
+    assert record["metrics"]["mean_kl"]["at_most"] == 3e-06
+    assert record["metrics"]["mean_kl"]["low"] > record["metrics"]["mean_kl"]["at_most"]
     assert record["reason"].startswith("max_regret") or "mean_kl" in record["reason"]
     assert record["seconds"] >= record["engine_seconds"] > 0
 
@@ -113,7 +113,7 @@ def test_accuracy_tells_rounding_from_a_shifted_zero_point(project, records):
     failed = by_variant["rounded(bits=4, shifted=True)"]
     assert failed["status"] == "FAIL"
     for path in ("kl_prefill", "kl_decode"):
-        assert failed["metrics"][path]["low"] > failed["metrics"][path]["limit"]
+        assert failed["metrics"][path]["low"] > failed["metrics"][path]["at_most"]
     assert failed["metrics"]["perplexity_ratio"]["low"] > 2, "a worse model has the larger perplexity"
 
 
@@ -156,14 +156,14 @@ def test_a_budget_is_judged_and_the_benchmark_table_keeps_working(project, recor
         @llmopt.quantized("bitsandbytes")
         @llmopt.budget(weight_saving=100, decode_speedup=0.001)
         def test_it(candidate, reference, benchmark):
-            llmopt.assert_within_budget(candidate, reference, benchmark, rounds=6, new_tokens=16)
+            llmopt.assert_within_budget(candidate, reference, benchmark, rounds=8, new_tokens=16)
     """)
     result = project.runpytest_inprocess("--llmopt-model", "tiny-llama", "--benchmark-json=bench.json")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*weight_saving*at least 100 x: FAIL", "*benchmark: 1 tests*"])
     (record,) = records()
     assert record["metrics"]["decode_speedup"]["low"] > 0.001
-    assert record["metrics"]["decode_speedup"]["n"] == 6
+    assert record["metrics"]["decode_speedup"]["n"] == 8
     assert '"weight_memory"' in project.path.joinpath("bench.json").read_text()
 
 

@@ -43,8 +43,8 @@ def record(**changes):
 
 def test_metrics_keep_the_interval_the_limit_and_the_unit():
     metrics = Record.metrics_of(VERDICT)
-    assert metrics["kl"] == MetricRecord(0.02, 0.01, 0.03, 8, 0.05, "nats/token")
-    assert metrics["told"].limit is None
+    assert metrics["kl"] == MetricRecord(0.02, 0.01, 0.03, 8, "nats/token", at_most=0.05, status="PASS")
+    assert metrics["told"].at_most is metrics["told"].status is None
 
 
 def test_a_record_survives_strict_json_with_nan_and_infinity():
@@ -81,7 +81,8 @@ def test_numpy_scalars_of_an_estimate_become_plain_numbers():
     metric = Metric(estimate, Tolerance(at_most=np.float32(2)))
     content = record(metrics=Record.metrics_of(Verdict("c", {"m": metric}, ""))).to_json()
     assert execnet.loads(execnet.dumps(content)) == content
-    assert content["metrics"]["m"] == {"point": 0.5, "low": 0.25, "high": "nan", "n": 3, "limit": 2.0, "unit": ""}
+    limits = {"at_least": None, "at_most": 2.0, "status": "FAIL", "confidence": None}
+    assert content["metrics"]["m"] == {"point": 0.5, "low": 0.25, "high": "nan", "n": 3, "unit": "", **limits}
 
 
 @pytest.mark.parametrize("status", Status)
@@ -98,7 +99,7 @@ def test_the_report_has_schema_environment_and_records(tmp_path):
     assert content["finished"] is True
     assert content["environment"] == {"python": "3.11"}
     assert [item["nodeid"] for item in content["records"]] == ["test_x.py::test_x[nan]", "other"]
-    assert {"point", "low", "high", "n", "limit"} <= content["records"][0]["metrics"]["kl"].keys()
+    assert {"point", "low", "high", "n", "at_most", "status"} <= content["records"][0]["metrics"]["kl"].keys()
 
 
 def interrupted():

@@ -11,8 +11,8 @@ from pytest_llmopt.reporting.failure import describe, explain, show
 
 CANDIDATE = Variant("tiny-llama", (Applied("decoding.static_cache", StaticCache(compile=True)),))
 PASSED = Metric(Estimate.exact(1.0, 8), Tolerance(at_most=2))
-FAILED = Metric(Estimate(0.0231, 0.0207, 0.0256, 512), Tolerance(at_most=0.02), "nats/token")
-UNDECIDED = Metric(Estimate(0.9, 0.8, 1.0, 12), Tolerance(at_least=0.85), "share")
+FAILED = Metric(Estimate(0.0231, 0.0207, 0.0256, 512, 0.95), Tolerance(at_most=0.02), "nats/token")
+UNDECIDED = Metric(Estimate(0.9, 0.8, 1.0, 12, 0.95), Tolerance(at_least=0.85), "share")
 TOLD = Metric(Estimate.exact(5))
 
 

@@ -118,7 +118,7 @@ def test_long_texts_are_folded_and_not_cut():
 def test_a_verdict_says_what_pytest_made_of_it(status, outcome, shown):
     judged = record(status, outcome=outcome)
     assert f" {shown} " in line_with("nf4", judged)
-    assert summary([judged]).startswith(f"1 records: 1 {shown} ·")
+    assert summary([judged]).startswith(f"1 record: 1 {shown} ·")
 
 
 def test_equal_rows_tell_their_tests_apart_and_others_do_not_name_them():
