@@ -16,7 +16,7 @@ from pytest_llmopt.checks._relations import broken, run, subject_of
 from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
 from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.registry import Registry
-from pytest_llmopt.core.requests import Generate
+from pytest_llmopt.core.requests import ForceDecode, Generate
 from pytest_llmopt.core.values import Count, Names
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance, Verdict
 
@@ -63,7 +63,7 @@ def invariant(
     Raises:
         UnknownNameError: a relation has another name.
     """
-    candidate.require(Generate)
+    candidate.require(Generate, ForceDecode)
     registry = Registry("relations", "relation")
     names = registry.names() if relations is None else tuple(relations)
     chosen = {name: registry.load(name) for name in sorted(names, key=lambda name: (name != FIRST, name))}

@@ -14,7 +14,7 @@ from pytest_llmopt.core.loading import fixtures_folder
 from pytest_llmopt.core.logprobs import TopLogprobs
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.registry import Registry
-from pytest_llmopt.core.requests import Generate, Score
+from pytest_llmopt.core.requests import ForceDecode, Generate, Score
 from pytest_llmopt.core.side import Context
 from pytest_llmopt.core.variant import Variant
 from pytest_llmopt.core.verdict import Status
@@ -107,7 +107,7 @@ def test_a_few_favorites_of_many_are_said_to_be_few(real, reference, prompts):
 
 @pytest.mark.parametrize("check", [equivalent, accurate])
 def test_what_is_wrong_is_found_on_it_too(spoiled, reference, prompts, check):
-    limits = LIMITS if check is accurate else {}
+    limits = LIMITS | {"kl_divergence": 1e-5} if check is accurate else {}
     assert check(spoiled, reference, prompts, max_new_tokens=16, **limits).status is Status.FAIL
 
 
@@ -122,16 +122,23 @@ def test_a_reference_that_cannot_score_is_a_missing_requirement_with_that_name(s
     assert caught.value.name == needed
 
 
-def test_what_it_is_made_of_is_a_requirement_of_optimized(server, real, prompts):
+@pytest.mark.parametrize(("name", "needed"), [("optimized", "inspect"), ("invariant", "force_decode")])
+def test_a_candidate_that_cannot_answer_the_one_thing_is_a_requirement_too(server, real, prompts, name, needed):
     with pytest.raises(NotAnsweredError) as caught:
-        asserted("optimized", server, real, prompts)
-    assert caught.value.name == "inspect"
+        asserted(name, server, real, prompts)
+    assert caught.value.name == needed
 
 
-def test_relations_that_it_cannot_be_asked_about_are_not_judged(server, prompts):
-    verdict = asserted("invariant", server, server, prompts)
-    assert "repeat" in verdict.not_judged
-    assert verdict.status is not Status.FAIL
+def test_relations_that_it_cannot_be_asked_about_are_not_judged(real, prompts):
+    @dataclasses.dataclass(frozen=True)
+    class Forced(EngineWrapper):
+        answers = frozenset({Generate, ForceDecode})
+
+    side = dataclasses.replace(real, engine=Forced(real.engine))
+    verdict = asserted("invariant", side, side, prompts)
+    assert verdict.status is Status.PASS
+    assert "worst_kl.repeat" in verdict.metrics
+    assert "unused_cache" in verdict.not_judged
 
 
 def test_required_evidence_makes_of_it_a_failure_that_says_what_is_missing(server, reference, prompts):
