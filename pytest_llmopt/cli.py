@@ -12,12 +12,14 @@ import pytest
 import typer
 
 from pytest_llmopt._version import __version__
-from pytest_llmopt.core.errors import UnknownNameError
+from pytest_llmopt.core.errors import LlmoptError, UnknownNameError
 from pytest_llmopt.core.loading import suites_folder
 from pytest_llmopt.gate_line import read
 from pytest_llmopt.keeper import PartOf
 from pytest_llmopt.options import ALL, REPORT
 from pytest_llmopt.report import Report
+from pytest_llmopt.runtime.environments import create as make_environment
+from pytest_llmopt.runtime.environments import listed as listed_environments
 
 TIMED = ("performance",)
 """Suites that are timed, and so must have the machine to themselves."""
@@ -33,9 +35,30 @@ PLUGINS = ("llmopt", "benchmark", "xdist")
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Verdicts on optimized language models.")
 
 
+environments = typer.Typer(no_args_is_help=True, help="Environments for engines whose libraries do not go with yours.")
+app.add_typer(environments, name="env")
+
+
 @app.callback()
 def llmopt() -> None:
     """Verdicts on optimized language models."""
+
+
+@environments.command()
+def create(name: Annotated[str, typer.Argument(help="Of the environment; `llmopt env list` names them.")]) -> None:
+    """Make an environment, unless it is there. `--llmopt-python ENGINE=NAME` then runs an engine in it."""
+    try:
+        make_environment(name, typer.echo)
+    except LlmoptError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+
+
+@environments.command("list")
+def list_environments() -> None:
+    """What there is, where it is, and how to get what is not there."""
+    for line in listed_environments():
+        typer.echo(line)
 
 
 @app.command()

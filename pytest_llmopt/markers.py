@@ -14,6 +14,7 @@ from pytest_llmopt.core.text import shown
 from pytest_llmopt.core.values import Count, CountOrNone, NonNegative, Said, Size, fit
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.names import MARKERS, PREFIX, QUANTIZATION
+from pytest_llmopt.runtime.places import OWN, interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -108,7 +109,8 @@ def compare(marks: Marks, model: str, settings: Settings, optimizations: Registr
     """
     engine = str(settings.get("engine", _engine(marks)))
     plain = Variant(model, (), settings.get("dtype"), settings.get("device"), engine)
-    candidate = dataclasses.replace(plain, optimizations=_applied(marks.optimizations, model, settings, optimizations))
+    applied = _applied(marks.optimizations, model, settings, optimizations)
+    candidate = dataclasses.replace(plain, optimizations=applied, process=_process(marks))
     against = marks.closest("against")
     reference = plain if against is None else _reference(against, plain, settings, optimizations)
     for variant in (candidate, reference):
@@ -123,8 +125,8 @@ def compare(marks: Marks, model: str, settings: Settings, optimizations: Registr
         (
             *gpu_requirement(marks),
             *(() if against is None else device_requirements(against.kwargs.get("device"))),
-            *candidate.requirements,
-            *reference.requirements,
+            *_requirements(candidate, settings),
+            *_requirements(reference, settings),
         ),
         None if budget is None else build(Budget, "budget", budget.args, budget.kwargs),
     )
@@ -140,6 +142,28 @@ def _engine(marks: Marks) -> str | None:
         msg = f"engine takes one name, such as engine('transformers'); got {got}"
         raise OptionError(msg)
     return name
+
+
+def _requirements(variant: Variant, settings: Settings) -> tuple[Requirement, ...]:
+    """What its optimizations need here; what they need under another interpreter is found out there."""
+    elsewhere = {item.partition("=")[0] for item in settings.get("python")}
+    return () if variant.process not in {"", OWN} or variant.engine in elsewhere else variant.requirements
+
+
+def _process(marks: Marks) -> str:
+    """Where the candidate runs, by the marker `isolated`.
+
+    Raises:
+        OptionError: the marker has another argument, or an interpreter that is none.
+    """
+    mark = marks.closest("isolated")
+    if mark is None:
+        return ""
+    python = mark.kwargs.get("python", OWN)
+    if mark.args or mark.kwargs.keys() - {"python"} or not isinstance(python, str):
+        msg = f"isolated takes python= as a text and nothing else, got {shown([*mark.args, *mark.kwargs.items()])}"
+        raise OptionError(msg)
+    return python if python == OWN else interpreter(python, f"isolated(python={python!r})")
 
 
 def gpu_requirement(marks: Marks) -> tuple[Requirement, ...]:

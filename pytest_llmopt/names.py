@@ -18,6 +18,7 @@ MARKERS = {
     "engine": "engine(name): run both sides on this engine",
     "against": "against(*optimizations, model=, dtype=, device=, engine=): what the reference is, instead of plain",
     "budget": "budget(decode_speedup=, weight_memory=, ...): limits for assert_within_budget",
+    "isolated": "isolated(python=): run the candidate in a process of its own",
     "gpu": "gpu(memory=, capability=, count=): needs CUDA devices",
 }
 """Markers beside those of the optimizations, with their help."""

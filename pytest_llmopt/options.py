@@ -152,6 +152,13 @@ OPTIONS = {
         Option("inconclusive", "what an INCONCLUSIVE verdict does to its test", "fail", choices=("fail", "warn")),
         Option("threads", "CPU threads for each engine; 0 chooses by the size of the model", 0, most=1024),
         Option("timeout", "seconds that one test may take, loading included; 0 for no limit", 3600, most=10**7),
+        Option(
+            "python",
+            "interpreter of an engine, `ENGINE=/path/to/python` or `ENGINE=NAME` of `llmopt env`",
+            "",
+            many=True,
+        ),
+        Option("isolate", "run every engine in a process of its own, which cannot take the run down", default=False),
         Option("download", "allow downloading models that are not here yet", default=False),
         Option("trust_remote_code", "allow checkpoints to bring their own code", default=False),
         Option("unsafe_weights", "also load weights that are not safetensors (pickles can run code)", default=False),

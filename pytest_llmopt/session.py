@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmopt.core.environment import describe_environment
+from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.figures import HasFigures
 from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.requirements import Requirement
@@ -18,6 +19,7 @@ from pytest_llmopt.options import SESSION, SETTINGS
 from pytest_llmopt.outcomes import Recorder
 from pytest_llmopt.runtime.guard import Guard
 from pytest_llmopt.runtime.loader import Loader
+from pytest_llmopt.runtime.places import Places
 from pytest_llmopt.runtime.remembering import RememberingEngine, Scores
 from pytest_llmopt.runtime.timed import Stopwatch, TimedEngine
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from pytest_llmopt.options import Settings
 
 
+LIMIT_SHARE = 0.9
+"""Of what a test may take, for a request in another process: its end is then told by that and not by the test's."""
 EVIDENCE = "evidence"
 """In `--llmopt-require`: nothing may be left unjudged."""
 REQUIREMENTS = pytest.StashKey[tuple[Requirement, ...]]()
@@ -50,7 +54,7 @@ class Session:
 
     def __post_init__(self) -> None:
         """Set the guard over the loader."""
-        self.guard = Guard(self.engines, self.loader.holds, self._start_anew)
+        self.guard = Guard(self.engines, self.loader.holds, self._start_anew, self.loader.places.in_process)
 
     @classmethod
     def of(cls, config: pytest.Config) -> Session:
@@ -65,11 +69,20 @@ class Session:
         for found in config.hook.pytest_llmopt_engines(config=config):
             kinds |= found
         engines = Registry("engines", "engine", kinds)
+        try:
+            places = Places.of(
+                settings.get("python"),
+                isolate=settings.get("isolate"),
+                limit_s=LIMIT_SHARE * settings.get("timeout") or None,
+                engines=engines.names(),
+            )
+        except OptionError as error:
+            raise pytest.UsageError(str(error)) from None
         config.stash[SESSION] = cls(
             settings,
             Registry("optimizations", "optimization", added),
             engines,
-            Loader(engines, settings.policy),
+            Loader(engines, settings.policy, places=places),
         )
         return config.stash[SESSION]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmopt.checks._floor_figures import Change, Floor, floor_of
 from pytest_llmopt.checks._floor_texts import Texts, texts_of
-from pytest_llmopt.core.errors import NothingToChangeError, RequirementMissingError, UnsoundReferenceError
+from pytest_llmopt.core.errors import NothingToChangeError, RequirementMissingError, UnsoundReferenceError, WorkerError
 from pytest_llmopt.core.requests import ForceDecode, Vary
 from pytest_llmopt.core.varied import SIXTEEN_BITS
 
@@ -161,7 +161,7 @@ class _Measurement:
         """Whether a change could be made. What goes wrong in a change that nobody asked for ends no check."""
         try:
             call()
-        except UnsoundReferenceError:
+        except (UnsoundReferenceError, WorkerError):
             raise
         except NothingToChangeError:
             return False

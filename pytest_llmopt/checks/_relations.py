@@ -11,7 +11,7 @@ import numpy as np
 from pytest_llmopt.checks._places import Place
 from pytest_llmopt.checks._texts import FIRST_END, context_room, running_text
 from pytest_llmopt.checks._vocabulary import require_vocabulary
-from pytest_llmopt.core.errors import NoRoomError, NotAnsweredError
+from pytest_llmopt.core.errors import NoRoomError, NotAnsweredError, WorkerError
 from pytest_llmopt.core.inspection import Inspection
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.relation import Case, NotApplicableError, RelationBrokenError, Subject
@@ -108,6 +108,8 @@ def run(name: str, relation: Relation, subject: Subject, reference: Side | None 
     found: list[Judged] = []
     try:
         found.extend(Judged.of(pair) for pair in relation(subject))
+    except WorkerError:
+        raise  # it says nothing of the relation, and nothing more can be asked
     except NotAnsweredError as error:
         return Outcome(name, promise, tuple(found), unanswered=str(error))
     except NotApplicableError as error:

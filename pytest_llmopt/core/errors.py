@@ -104,5 +104,9 @@ class NotAnsweredError(RequirementMissingError):
     """A request that an engine does not know: what needs it cannot be judged on that engine."""
 
 
+class WorkerError(LlmoptError):
+    """A process with an engine that ended, hung or sent what is no answer; says how, and what it was doing."""
+
+
 class VerdictError(AssertionError):
     """A check that did not pass; its text is the diagnosis."""

@@ -7,12 +7,15 @@ import hashlib
 import itertools
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.errors import CombinationError, OptionError
-from pytest_llmopt.core.optimization import options_of
+from pytest_llmopt.core.optimization import build, options_of
+from pytest_llmopt.core.written import home_of, kind_at, read, written
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pytest_llmopt.core.optimization import Optimization, Promise
     from pytest_llmopt.core.requirements import Requirement
 
@@ -47,6 +50,27 @@ class Applied:
         ]
         return f"{self.short_name}({', '.join(changed)})" if changed else self.short_name
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values: its name, where its class was defined, and its options.
+
+        Raises:
+            OptionError: an option is no plain data.
+        """
+        options = {item.name: getattr(self.options, item.name) for item in dataclasses.fields(self.options)}
+        given = {name: written(value, f"{self.name}: {name}") for name, value in options.items()}
+        return {"name": self.name, "home": home_of(type(self.options)), "options": given}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Applied:
+        """What `to_json` wrote.
+
+        Raises:
+            OptionError: its class cannot be found, or does not take the options.
+        """
+        kind = kind_at(content["name"], content["home"])
+        options = {name: read(value) for name, value in content["options"].items()}
+        return cls(content["name"], build(kind, content["name"], (), options))
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -57,6 +81,9 @@ class Variant:
     dtype: str = "auto"
     device: str = "auto"
     engine: str = "transformers"
+    process: str = ""
+    """Where it runs: empty is as all engines of its kind do, `own` a process of its own, else one under an interpreter of
+    this path or an environment of this name."""
 
     def __post_init__(self) -> None:
         """Refuse a dtype that no engine has."""
@@ -76,6 +103,7 @@ class Variant:
             "dtype": self.dtype,
             "device": self.device,
             "engine": self.engine,
+            **({"process": self.process} if self.process else {}),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
@@ -96,7 +124,28 @@ class Variant:
 
     def unoptimized(self) -> Variant:
         """The same model, run the same way, with no optimization: the default reference."""
-        return dataclasses.replace(self, optimizations=())
+        return dataclasses.replace(self, optimizations=(), process="")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values.
+
+        Raises:
+            OptionError: an option is no plain data.
+        """
+        return {
+            **{name: getattr(self, name) for name in ("model", "dtype", "device", "engine", "process")},
+            "optimizations": [item.to_json() for item in self.optimizations],
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Variant:
+        """The variant that `to_json` wrote, in this or another process.
+
+        Raises:
+            OptionError: an optimization cannot be found, or does not take its options.
+        """
+        optimizations = tuple(map(Applied.from_json, content["optimizations"]))
+        return cls(**{**content, "optimizations": optimizations})
 
     def check(self) -> None:
         """Refuse what cannot be loaded, before loading anything.

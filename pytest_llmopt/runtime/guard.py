@@ -102,17 +102,25 @@ class Asked:
 class Guard:
     """Proves that the references of a session stay what they were, and puts back what a candidate changed."""
 
-    def __init__(self, engines: Registry, holds: Callable[[Engine], bool], drop: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        engines: Registry,
+        holds: Callable[[Engine], bool],
+        drop: Callable[[float], None],
+        in_process: Callable[[Variant], bool] = lambda _variant: True,
+    ) -> None:
         """Start without a reference.
 
         Args:
             engines: where the kinds of engines are registered.
             holds: whether an engine is still open.
             drop: closes every engine and forgets what was measured since a moment, in seconds since the epoch.
+            in_process: whether a variant runs in this process, where others can change it.
         """
         self._engines = engines
         self._holds = holds
         self._drop = drop
+        self._in_process = in_process
         self._open: dict[str, Guarded] = {}
         self._first: dict[str, bytes] = {}
         self._changing: dict[str, str] = {}
@@ -196,7 +204,8 @@ class Guard:
             raise failure
 
     def _states(self, variants: tuple[Variant, ...]) -> list[State]:
-        kinds = {variant.engine: self._engines.load(variant.engine) for variant in variants}
+        here = [variant for variant in variants if self._in_process(variant)]
+        kinds = {variant.engine: self._engines.load(variant.engine) for variant in here}
         return [kind.process_state() for kind in kinds.values() if hasattr(kind, "process_state")]
 
     def _changes(self) -> Iterator[Change]:

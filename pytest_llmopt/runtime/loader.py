@@ -8,11 +8,12 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.core.errors import LlmoptError, RequirementMissingError
+from pytest_llmopt.core.errors import LlmoptError, RequirementMissingError, WorkerError
 from pytest_llmopt.core.requests import MeasureLoading
 from pytest_llmopt.core.requirements import format_bytes
 from pytest_llmopt.core.side import Context, Role, Side
 from pytest_llmopt.runtime import memory
+from pytest_llmopt.runtime.places import Places
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,9 +32,23 @@ class Loader:
     An engine that was handed out is in use until `release`: nothing evicts it, since somebody holds it.
     """
 
-    def __init__(self, engines: Registry, policy: LoadPolicy, available_bytes: Callable[[], int] | None = None) -> None:
-        """Start with nothing loaded. What memory there is on a variant's device is asked, unless a function says it."""
+    def __init__(
+        self,
+        engines: Registry,
+        policy: LoadPolicy,
+        available_bytes: Callable[[], int] | None = None,
+        places: Places | None = None,
+    ) -> None:
+        """Start with nothing loaded.
+
+        Args:
+            engines: where the kinds of engines are registered.
+            policy: what loading may do.
+            available_bytes: what memory there is; None asks for that of a variant's device.
+            places: where engines run; None for this process.
+        """
         self._engines = engines
+        self.places = places or Places()
         self._policy = policy
         self._available_bytes = available_bytes
         self._open: OrderedDict[str, Engine] = OrderedDict()
@@ -60,10 +75,14 @@ class Loader:
         digest = variant.digest
         if digest in self._failed:
             raise self._failed[digest]
+        if not self._runs(digest):
+            self._open.pop(digest).close()
         if digest not in self._open:
             self._make_room(variant, {other.digest for other in keep})
             try:
                 self._open[digest] = self._load(variant, self._policy)
+            except WorkerError:
+                raise  # what a process died of it need not die of again
             except LlmoptError as error:
                 self._failed[digest] = error
                 raise
@@ -127,7 +146,7 @@ class Loader:
         return self._load(variant, dataclasses.replace(self._policy, seed=self._policy.seed + self._reopened))
 
     def _load(self, variant: Variant, policy: LoadPolicy) -> Engine:
-        engine: Engine = self._engines.load(variant.engine).open(variant, policy)
+        engine = self.places.open(self._engines, variant, policy)
         if MeasureLoading in engine.answers:
             known = self.costs.setdefault(variant.digest, {})
             known |= {name: min(took, known.get(name, took)) for name, took in engine.ask(MeasureLoading()).items()}
@@ -154,7 +173,11 @@ class Loader:
 
     def has(self, variant: Variant) -> bool:
         """Whether a variant is loaded."""
-        return variant.digest in self._open
+        return variant.digest in self._open and self._runs(variant.digest)
+
+    def _runs(self, digest: str) -> bool:
+        """Whether what is loaded can be asked; one whose process ended cannot. Also of what is not loaded."""
+        return digest not in self._open or bool(getattr(self._open[digest], "alive", True))
 
     def holds(self, engine: Engine) -> bool:
         """Whether an engine is open, and not evicted."""

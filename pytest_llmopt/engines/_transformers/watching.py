@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmopt.core import progress
 from pytest_llmopt.core.answers import DecodeStep, Timing
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Watch:
 
                 torch.cuda.synchronize()
             self.ends.append((time.perf_counter(), int(input_ids.shape[1])))
+            progress.report(len(input_ids) * (int(input_ids.shape[1]) - self.prompt_tokens))
         return input_ids.new_zeros(len(input_ids), dtype=bool)
 
     @contextmanager

@@ -1,0 +1,117 @@
+"""What runs in the process of an engine: it opens the engine, answers, and ends with the process that started it.
+
+Needs NumPy, packaging and what the engine itself needs; no pytest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmopt._version import __version__
+from pytest_llmopt.core import errors, progress
+from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.core.wire import WireError
+from pytest_llmopt.core.written import kind_at
+from pytest_llmopt.runtime.worker.channel import Channel, ChannelClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_llmopt.core.engine import Engine
+    from pytest_llmopt.core.loading import LoadPolicy
+    from pytest_llmopt.core.variant import Variant
+
+PR_SET_PDEATHSIG = 1
+
+
+def main(numbers: Sequence[str]) -> int:
+    """Serve until the other end closes.
+
+    Args:
+        numbers: of two file descriptors: of the messages, and of one that is open for as long as the parent lives.
+    """
+    messages, alive = (int(number) for number in numbers)
+    _end_with_parent(alive)
+    channel = Channel(socket.socket(fileno=messages))
+    os.set_inheritable(messages, False)  # noqa: FBT003 - the library's own signature
+    with contextlib.suppress(ChannelClosedError):
+        channel.send(("hello", __version__, ".".join(map(str, sys.version_info[:3]))))
+        _serve(channel)
+    return 0
+
+
+def _serve(channel: Channel) -> None:
+    server = _Server(channel)
+    while not server.closed:
+        try:
+            reply = server.reply(*channel.receive())
+            if reply is not None:
+                channel.send(reply)
+        except ChannelClosedError:
+            return
+        except WireError as error:
+            channel.send(("error", "WorkerError", f"the answer cannot be sent: {error}", "", ""))
+        except Exception as error:  # noqa: BLE001 - it is what the other side asked for
+            name = type(error).__name__
+            told = traceback.format_exc() if getattr(errors, name, None) is not type(error) else ""
+            channel.send(("error", name, str(error), str(getattr(error, "name", "") or ""), told))
+
+
+class _Server:
+    """The engine of a process, and what it says to each message."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._engine: Engine | None = None
+        self.closed = False
+
+    def reply(self, kind: str, *given: Any) -> tuple[Any, ...] | None:
+        """What to send back; None for what needs no answer."""
+        if kind == "path":
+            sys.path += [folder for folder in given[0] if folder not in sys.path]
+            return None
+        if kind == "close":
+            self.closed = True
+            if self._engine is not None:
+                self._engine.close()
+            return None
+        with progress.heard(lambda tokens: self._channel.send(("progress", tokens))):
+            if kind == "open":
+                self._engine = _opened(*given)
+                names = tuple(sorted(own.__name__ for own in self._engine.answers))
+                return "opened", self._engine.info, names
+            if self._engine is None:
+                msg = "no model is open"
+                raise errors.WorkerError(msg)
+            return "answer", self._engine.ask(given[0])
+
+
+def _opened(variant: Variant, policy: LoadPolicy, home: dict[str, str] | None) -> Engine:
+    """The engine of a variant, by the name of its kind or from where that was defined."""
+    kind = Registry("engines", "engine").load(variant.engine) if home is None else kind_at(variant.engine, home)
+    opened: Engine = kind.open(variant, policy)
+    return opened
+
+
+def _end_with_parent(alive: int) -> None:
+    """End when the parent does, however it ended and whatever runs here."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            os.read(alive, 1)  # gives nothing once the other end is closed
+        with contextlib.suppress(OSError):
+            os.killpg(os.getpgrp(), signal.SIGKILL)
+        os._exit(1)
+
+    threading.Thread(target=wait, name="llmopt-parent", daemon=True).start()
