@@ -82,8 +82,8 @@ class Variant:
     device: str = "auto"
     engine: str = "transformers"
     process: str = ""
-    """Where it runs: empty is as all engines of its kind do, `own` a process of its own, else one under an interpreter of
-    this path or an environment of this name."""
+    """Where it runs: empty is as all engines of its kind do, `own` a process of its own, else one under the interpreter
+    of this path."""
 
     def __post_init__(self) -> None:
         """Refuse a dtype that no engine has."""

@@ -55,17 +55,12 @@ class Places:
         interpreters = {}
         for item in given:
             engine, separator, named = item.partition("=")
+            option = f"--llmopt-python {shown(item)}"
             if not separator or not named:
-                _refuse(
-                    f"--llmopt-python {shown(item)}",
-                    "says no interpreter; write ENGINE=/path/to/python, or ENGINE=NAME",
-                )
+                _refuse(option, "says no interpreter; write ENGINE=/path/to/python, or ENGINE=NAME")
             if engine not in engines:
-                _refuse(
-                    f"--llmopt-python {shown(item)}",
-                    f"there is no engine {engine!r}; known: {', '.join(sorted(engines))}",
-                )
-            interpreters[engine] = interpreter(named, f"--llmopt-python {shown(item)}")
+                _refuse(option, f"there is no engine {engine!r}; known: {', '.join(sorted(engines))}")
+            interpreters[engine] = interpreter(named, option)
         return cls(interpreters, isolate, limit_s)
 
     def in_process(self, variant: Variant) -> bool:
