@@ -136,7 +136,7 @@ FAULTS = {
     "hangs": (hangs, "did not answer within"),
     "prints_megabytes": (prints, "was ended by SIGABRT"),
     "sends_garbage": (sends_garbage, "sent what is no answer"),
-    "closes_its_socket": (closes_its_socket, "closed its connection"),
+    "closes_its_socket": (closes_its_socket, "ended with exit code 0 while answering Generate"),
     "counts_then_dies": (counts_then_dies, "was ended by SIGTERM while answering Generate, after 17 tokens"),
 }
 """What happens while it decodes, and what has to be said of it."""

@@ -1,5 +1,6 @@
 """A candidate in a process of its own cannot take the run down: its end is told, the next test is none the worse."""
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import pytest
 from bigram import FAULTS
 
 HERE = Path(__file__).parent
+OF = "LLMOPT_WORKERS_OF"
 HEAD = """
 from pytest_llmopt import llmopt
 pytestmark = llmopt.engine("bigram")
@@ -30,31 +32,38 @@ def test_after_{name}(candidate, reference, prompts):
 """
 
 
-def workers():
-    """Processes of workers, of whatever run."""
+def workers(of):
+    """Processes of workers that a test has started, told from those of others by a variable."""
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
-        line = " ".join(process.info["cmdline"] or ())
-        if "runtime.worker.main" in line and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(process)
+        with contextlib.suppress(psutil.Error):
+            ours = "runtime.worker.main" in " ".join(process.info["cmdline"] or ()) and process.environ().get(OF) == of
+            if ours and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(process)
     return found
 
 
-def gone(before, patience=10.0):
-    """Whether every worker that was not there before is gone."""
+def gone(of, patience=10.0):
+    """Whether every worker of a test is gone."""
     until = time.monotonic() + patience
     while time.monotonic() < until:
-        if not [item for item in workers() if item not in before]:
+        if not workers(of):
             return True
         time.sleep(0.1)
     return False
 
 
 @pytest.fixture
-def run(project):
+def own(monkeypatch, tmp_path):
+    """What tells the workers of this test from those of others."""
+    monkeypatch.setenv(OF, str(tmp_path))
+    return str(tmp_path)
+
+
+@pytest.fixture
+def run(project, own):
     """A function that runs faults through pytest, each before a sound candidate; gives the records by test."""
     project.makeconftest((HERE / "bigram.py").read_text())
-    before = workers()
 
     def run_(faults, *options, more=""):
         body = "".join(BOTH.format(what=name, name=name, more=more) for name in faults)
@@ -62,7 +71,7 @@ def run(project):
         result = project.runpytest_subprocess("--llmopt-model", "tiny-llama", *options)
         content = json.loads(project.path.joinpath(".llmopt/report.json").read_text())
         assert content["finished"]
-        assert gone(before)
+        assert gone(own)
         return result, {item["nodeid"].partition("::test_")[2].partition("[")[0]: item for item in content["records"]}
 
     return run_
@@ -124,20 +133,19 @@ def test_it(candidate, reference, prompts):
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
-def test_no_worker_outlives_its_run(project, how):
+def test_no_worker_outlives_its_run(project, own, how):
     project.makeconftest((HERE / "bigram.py").read_text())
     project.makepyfile(HEAD + BOTH.format(what="hangs", name="hangs", more=""))
-    before = workers()
     command = [sys.executable, "-m", "pytest", "--llmopt-model", "tiny-llama", "-p", "no:cacheprovider"]
     process = subprocess.Popen(command, cwd=project.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 60
-    while not [item for item in workers() if item not in before] and time.monotonic() < until:
+    while not workers(own) and time.monotonic() < until:
         time.sleep(0.05)
     time.sleep(1.0)
-    assert [item for item in workers() if item not in before], "a worker is there and hangs"
+    assert workers(own), "a worker is there and hangs"
     os.kill(process.pid, how)
     process.wait(30)
-    assert gone(before)
+    assert gone(own)
 
 
 def test_a_worker_needs_no_more_than_numpy_and_packaging(tmp_path):
