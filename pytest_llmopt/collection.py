@@ -21,7 +21,7 @@ from pytest_llmopt.core.requirements import require
 from pytest_llmopt.fixtures import skip_or_fail
 from pytest_llmopt.generation import check_parameters, empty_parameters
 from pytest_llmopt.marker_levels import Level, is_mark, levels
-from pytest_llmopt.markers import Comparison, Marks, compare, gpu_requirement, key_of
+from pytest_llmopt.markers import Marks, compare, gpu_requirement, key_of
 from pytest_llmopt.names import ASK, MODEL, NO_MODEL, PREFIX, REFUSED, is_ours, model_of, nodeid_of
 from pytest_llmopt.outcomes import COMPARISON
 from pytest_llmopt.prechecks import refusals
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from _pytest._io import TerminalWriter
 
+    from pytest_llmopt.core.comparison import Comparison
     from pytest_llmopt.core.requirements import Requirement
 
 BY_MODEL = (

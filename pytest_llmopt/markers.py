@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pytest_llmopt.core.budget import Budget
+from pytest_llmopt.core.comparison import Comparison
 from pytest_llmopt.core.errors import OptionError, UnknownNameError
 from pytest_llmopt.core.optimization import build, options_of
 from pytest_llmopt.core.requirements import Cuda, Requirement, device_requirements, parse_bytes
@@ -39,16 +40,6 @@ GPU: Mapping[str, Any] = {
 """What the `gpu` marker takes."""
 ORDER = (QUANTIZATION, "kernels", "decoding")
 """Families in the order in which they are applied; one that is not named goes with the kernels."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What a test compares, what it needs, and what the candidate may cost."""
-
-    candidate: Variant
-    reference: Variant
-    requirements: tuple[Requirement, ...] = ()
-    budget: Budget | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pytest
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_llmopt.core.loading import LoadPolicy
-    from pytest_llmopt.session import Session
 
 REPORT = ".llmopt/report.json"
 CACHE = ".llmopt/cache"
@@ -266,7 +265,21 @@ class Settings:
 
 
 SETTINGS = pytest.StashKey[Settings]()
-SESSION: pytest.StashKey[Session] = pytest.StashKey()
+
+
+class Spending(Protocol):
+    """As much of a session as a run without one has to know."""
+
+    def close(self) -> dict[str, Any]:
+        """Close every engine; gives what this process has spent."""
+        ...
+
+    def costs(self) -> dict[str, Any]:
+        """What this process has spent so far."""
+        ...
+
+
+SESSION: pytest.StashKey[Spending] = pytest.StashKey()
 """Where the session of a run with tests of ours is kept; empty in every other run."""
 
 

@@ -18,9 +18,9 @@ from pytest_llmopt.reporting.failure import describe
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pytest_llmopt.core.comparison import Comparison
     from pytest_llmopt.core.figures import Figures
     from pytest_llmopt.core.verdict import Verdict
-    from pytest_llmopt.markers import Comparison
 
 COMPARISON: pytest.StashKey[Comparison] = pytest.StashKey()
 """What a test compares."""

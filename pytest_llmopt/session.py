@@ -24,11 +24,11 @@ from pytest_llmopt.runtime.remembering import RememberingEngine, Scores
 from pytest_llmopt.runtime.timed import Stopwatch, TimedEngine
 
 if TYPE_CHECKING:
+    from pytest_llmopt.core.comparison import Comparison
     from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.errors import RequirementMissingError
     from pytest_llmopt.core.figures import Figures
     from pytest_llmopt.core.variant import Variant
-    from pytest_llmopt.markers import Comparison
     from pytest_llmopt.options import Settings
 
 
@@ -59,8 +59,9 @@ class Session:
     @classmethod
     def of(cls, config: pytest.Config) -> Session:
         """The session of a pytest run: the one there is, or a new one with what plugins add through our hook."""
-        if SESSION in config.stash:
-            return config.stash[SESSION]
+        known = config.stash.get(SESSION, None)
+        if isinstance(known, cls):
+            return known
         settings = config.stash[SETTINGS]
         added: dict[str, Any] = {}
         for optimizations in config.hook.pytest_llmopt_optimizations(config=config):
@@ -78,13 +79,10 @@ class Session:
             )
         except OptionError as error:
             raise pytest.UsageError(str(error)) from None
-        config.stash[SESSION] = cls(
-            settings,
-            Registry("optimizations", "optimization", added),
-            engines,
-            Loader(engines, settings.policy, places=places),
-        )
-        return config.stash[SESSION]
+        loader = Loader(engines, settings.policy, places=places)
+        session = cls(settings, Registry("optimizations", "optimization", added), engines, loader)
+        config.stash[SESSION] = session
+        return session
 
     def context(self, item: pytest.Item, comparison: Comparison) -> Context:
         """What the checks of a test are told, with a place for their verdicts."""
