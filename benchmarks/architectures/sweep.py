@@ -67,7 +67,7 @@ def judge(model_type: str, seed: int, device: str) -> dict[str, Any]:
     import transformers
     from models import build
 
-    from pytest_llmopt.checks._floor import Benign
+    from pytest_llmopt.checks._floor.floor import Benign
     from pytest_llmopt.checks.equivalent import equivalent
     from pytest_llmopt.core.loading import LoadPolicy, fixtures_folder
     from pytest_llmopt.core.prompts import PromptSet

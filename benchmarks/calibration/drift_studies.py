@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_llmopt.statistics.noise import NoiseFloor
 
 FLOOR_PROMPTS, FLOOR_TOKENS, FLOOR_CHANGES = 12, 32, 6
-"""As `checks/_floor.py` measures it."""
+"""As `checks/_floor/` measures it."""
 COPIES = 2
 """Permuted copies that a check averages its paired floor over."""
 PROMPTS, TOKENS = 16, 64

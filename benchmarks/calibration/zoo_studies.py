@@ -106,8 +106,8 @@ def _candidate(variant: Variant, context: Context | None = None) -> Iterator[Sid
 
 def _context(reference: Variant, number: int) -> Context:
     """A context whose noise floor was measured beforehand, on prompts that depend on its number alone."""
-    from pytest_llmopt.checks._floor import PROMPTS as FLOOR_PROMPTS
-    from pytest_llmopt.checks._floor import Benign
+    from pytest_llmopt.checks._floor.floor import PROMPTS as FLOOR_PROMPTS
+    from pytest_llmopt.checks._floor.floor import Benign
 
     folder = STATE / "floors" / str(number)
     prompts = _some(np.random.default_rng(number), FLOOR_PROMPTS)

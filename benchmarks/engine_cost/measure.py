@@ -140,7 +140,7 @@ class _Passes:
 
 def check(rounds: int, model: str, dtype: str) -> dict[str, Any]:
     """Seconds of an equivalence check with default sizes, by what they are spent on; the noise floor is known."""
-    from pytest_llmopt.checks._floor import Benign
+    from pytest_llmopt.checks._floor.floor import Benign
     from pytest_llmopt.checks.equivalent import equivalent
     from pytest_llmopt.core.loading import LoadPolicy, fixtures_folder
     from pytest_llmopt.core.prompts import PromptSet

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import numpy as np
 
-from pytest_llmopt.checks._accuracy_sample import FEWEST_DECODED, FEWEST_OF_PROMPT, AccuracySample
+from pytest_llmopt.checks._accuracy.sample import FEWEST_DECODED, FEWEST_OF_PROMPT, AccuracySample
+from pytest_llmopt.checks._accuracy.scored import worst_prompt
 from pytest_llmopt.checks._not_judged import unanswered, unseen_tail
 from pytest_llmopt.checks._places import worst_place
-from pytest_llmopt.checks._scored import worst_prompt
 from pytest_llmopt.checks._sequential import Design, Look, doublings
 from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
 from pytest_llmopt.core.arguments import checked
@@ -34,7 +34,7 @@ from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verd
 from pytest_llmopt.statistics.mcnemar import mcnemar
 
 if TYPE_CHECKING:
-    from pytest_llmopt.checks._scored import Scored
+    from pytest_llmopt.checks._accuracy.scored import Scored
     from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.tokens import TokenIds
 

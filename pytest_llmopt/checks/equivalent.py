@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from pytest_llmopt.checks._benign_changes import contradiction
-from pytest_llmopt.checks._drift import classes
-from pytest_llmopt.checks._floor import Benign
+from pytest_llmopt.checks._equivalence.observation import classes
+from pytest_llmopt.checks._equivalence.observe import Depth, Run, decode, ways_in, widen
+from pytest_llmopt.checks._equivalence.ways import Beside, drifts, judge_way, largest
+from pytest_llmopt.checks._floor.benign_changes import contradiction
+from pytest_llmopt.checks._floor.floor import Benign
 from pytest_llmopt.checks._limits import Limits, limits_for
 from pytest_llmopt.checks._not_judged import Tail, unanswered, unseen_tail
-from pytest_llmopt.checks._observe import Depth, Run, decode, ways_in, widen
 from pytest_llmopt.checks._places import Place, worst_place
 from pytest_llmopt.checks._sequential import Design, Look, doublings
 from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
-from pytest_llmopt.checks._ways import Beside, drifts, judge_way, largest
 from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.prompt import require_room
 from pytest_llmopt.core.prompts import PromptSet
@@ -39,9 +39,9 @@ from pytest_llmopt.statistics.noise import NEAR_TIE, tie_margin, times_floor
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_llmopt.checks._drift import Observed
-    from pytest_llmopt.checks._floor import Floor
-    from pytest_llmopt.checks._ways import Way
+    from pytest_llmopt.checks._equivalence.observation import Observed
+    from pytest_llmopt.checks._equivalence.ways import Way
+    from pytest_llmopt.checks._floor.floor import Floor
     from pytest_llmopt.core.answers import Generation
     from pytest_llmopt.core.side import Side
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmopt.checks._abilities import lost
+from pytest_llmopt.checks._invariance.abilities import lost
+from pytest_llmopt.checks._invariance.relations import broken, run, subject_of
 from pytest_llmopt.checks._limits import Limits, shape_limits
-from pytest_llmopt.checks._relations import broken, run, subject_of
 from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
 from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.registry import Registry
@@ -23,7 +23,7 @@ from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance, Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_llmopt.checks._relations import Outcome
+    from pytest_llmopt.checks._invariance.relations import Outcome
     from pytest_llmopt.core.side import Side
 
 __all__ = ["invariant"]

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmopt.checks._draft import open_draft
 from pytest_llmopt.checks._limits import known_dtype
 from pytest_llmopt.checks._not_judged import Tail, unseen_tail
-from pytest_llmopt.checks._sampled import ROUNDING_KL, Rates, Sample
-from pytest_llmopt.checks._sampling_causes import explain, explain_slow
+from pytest_llmopt.checks._sampling.causes import explain, explain_slow
+from pytest_llmopt.checks._sampling.draft import open_draft
+from pytest_llmopt.checks._sampling.sample import ROUNDING_KL, Rates, Sample
+from pytest_llmopt.checks._sampling.telling_places import Telling
 from pytest_llmopt.checks._sequential import Design, Look
-from pytest_llmopt.checks._telling_places import Telling
 from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
 from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.errors import OptionError
@@ -34,7 +34,7 @@ from pytest_llmopt.statistics.divergence import kl_divergence
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_llmopt.checks._sampled import Found
+    from pytest_llmopt.checks._sampling.sample import Found
     from pytest_llmopt.core.prompt import Prompt
     from pytest_llmopt.core.side import Side
 

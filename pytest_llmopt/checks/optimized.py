@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmopt.checks._acceptance import FALSE_ALARM, sampled_acceptance
-from pytest_llmopt.checks._checkpoint_claims import checkpoint_claims
-from pytest_llmopt.checks._draft import open_draft
 from pytest_llmopt.checks._limits import shape_limits
-from pytest_llmopt.checks._module_claims import module_claims
 from pytest_llmopt.checks._not_judged import unanswered
-from pytest_llmopt.checks._sampled import ROUNDING_KL, Rates
+from pytest_llmopt.checks._optimized.checkpoint_claims import checkpoint_claims
+from pytest_llmopt.checks._optimized.work import work_claims
+from pytest_llmopt.checks._quantized.module_claims import module_claims
+from pytest_llmopt.checks._sampling.acceptance import FALSE_ALARM, sampled_acceptance
+from pytest_llmopt.checks._sampling.draft import open_draft
+from pytest_llmopt.checks._sampling.sample import ROUNDING_KL, Rates
 from pytest_llmopt.checks._texts import context_room
 from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary, require_vocabulary
-from pytest_llmopt.checks._work import work_claims
 from pytest_llmopt.core.arguments import checked
 from pytest_llmopt.core.checkpoint import differences, refuse_unknown
 from pytest_llmopt.core.claims import Claims, Use

@@ -12,10 +12,11 @@ from pytest_llmopt.core.loading import locate
 def test_each_variant_is_loaded_once_and_tests_are_grouped(project):
     project.makepyfile("""
         from pytest_llmopt import llmopt
+        from pytest_llmopt.core.engine import bare
 
         @llmopt.static_cache()
         def test_a(candidate, reference): pass
-        def test_plain(candidate, reference): assert candidate.engine is reference.engine
+        def test_plain(candidate, reference): assert bare(candidate.engine) is bare(reference.engine)
         @llmopt.prompt_lookup(3)
         def test_b(candidate, reference): pass
         def test_unrelated(): pass

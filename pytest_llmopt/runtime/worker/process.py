@@ -10,9 +10,9 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-import pytest_llmopt
 from pytest_llmopt.core.errors import WorkerError
 from pytest_llmopt.runtime.worker.channel import Channel, ChannelClosedError
 
@@ -29,6 +29,7 @@ from pytest_llmopt.runtime.worker.main import main
 sys.exit(main(sys.argv[2:]))
 """
 """This very package and nothing that lies beside it, which belongs to this interpreter and not to that one."""
+PACKAGE = Path(__file__).parents[2] / "__init__.py"
 KEPT_LINES, KEPT_WIDTH = 12, 300
 """Of a worker's output, at the end of a message."""
 PATIENCE_S = 5.0
@@ -61,7 +62,7 @@ class WorkerProcess:
         variables = {**os.environ, **(environment or {}), "PYTHONUNBUFFERED": "1"}
         if python != sys.executable:
             variables.pop("PYTHONPATH", None)  # it is of this interpreter
-        command = [python, "-c", START, pytest_llmopt.__file__, str(theirs.fileno()), str(read)]
+        command = [python, "-c", START, str(PACKAGE), str(theirs.fileno()), str(read)]
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the interpreter that the user named
                 command,

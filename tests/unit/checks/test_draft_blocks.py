@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pytest_llmopt.checks._draft_blocks import DraftBlocks
+from pytest_llmopt.checks._sampling.draft_blocks import DraftBlocks
 from pytest_llmopt.core.answers import DecodeStep, Generation, Timing
 from pytest_llmopt.core.logprobs import TopLogprobs
 

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from pytest_llmopt import AccuracyLimits, Quantizer
-from pytest_llmopt.checks._module_claims import module_claims
+from pytest_llmopt.checks._quantized.module_claims import module_claims
 from pytest_llmopt.core.claims import Use
 from pytest_llmopt.core.loading import LoadPolicy, locate
 from pytest_llmopt.core.optimization import build

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from sides import open_side, running_of
 
-from pytest_llmopt.checks._benign_changes import FEW, ROUNDING, measure
-from pytest_llmopt.checks._floor import Benign
+from pytest_llmopt.checks._floor.benign_changes import FEW, ROUNDING, measure
+from pytest_llmopt.checks._floor.floor import Benign
 from pytest_llmopt.checks.equivalent import equivalent
 from pytest_llmopt.core.errors import RequirementMissingError, StaleCacheWarning, UnsoundReferenceError
 from pytest_llmopt.core.loading import ZOO, LoadPolicy, fixtures_folder, locate

@@ -9,7 +9,7 @@ from sides import open_side, running_of
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from pytest_llmopt import AccuracyLimits, Quantizer
-from pytest_llmopt.checks._module_claims import module_claims
+from pytest_llmopt.checks._quantized.module_claims import module_claims
 from pytest_llmopt.checks.invariant import invariant
 from pytest_llmopt.core.claims import Use
 from pytest_llmopt.core.loading import LoadPolicy, locate

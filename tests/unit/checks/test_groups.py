@@ -5,8 +5,8 @@ import pytest
 import torch
 from sides import open_side, running_of
 
-from pytest_llmopt.checks._group_claims import group_claims
-from pytest_llmopt.checks._modules import measure
+from pytest_llmopt.checks._quantized.group_claims import group_claims
+from pytest_llmopt.checks._quantized.modules import measure
 from pytest_llmopt.checks.optimized import optimized
 from pytest_llmopt.core.claims import Use
 from pytest_llmopt.core.errors import OptionError
@@ -193,7 +193,7 @@ def test_every_group_of_a_large_model_is_looked_at_up_to_a_budget_and_the_rest_i
     assert whole == sum(item.parameters for item in candidate.inspect().body) // 64
     assert "unread_weights" not in claims
     assert untrue == set()
-    monkeypatch.setattr("pytest_llmopt.checks._modules.WEIGHTS", 2**18)
+    monkeypatch.setattr("pytest_llmopt.checks._quantized.modules.WEIGHTS", 2**18)
     claims, untrue = claims_of(candidate, reference)
     assert 0.2 < claims["unread_weights"].metric.estimate.point < 0.9
     assert claims["group_error"].metric.estimate.n < whole

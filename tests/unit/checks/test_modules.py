@@ -7,8 +7,8 @@ import pytest
 import torch
 from sides import running_of
 
-from pytest_llmopt.checks._module_claims import module_claims
-from pytest_llmopt.checks._probe import Probe
+from pytest_llmopt.checks._quantized.module_claims import module_claims
+from pytest_llmopt.checks._quantized.probe import Probe
 from pytest_llmopt.core.claims import Use
 from pytest_llmopt.core.loading import LoadPolicy
 from pytest_llmopt.core.optimization import build
@@ -283,7 +283,7 @@ def test_projections_that_the_format_keeps_are_compared_bit_by_bit(opened):
 
 
 def test_a_large_model_is_sampled(opened, monkeypatch):
-    monkeypatch.setattr("pytest_llmopt.checks._modules.WEIGHTS", 2**16)
+    monkeypatch.setattr("pytest_llmopt.checks._quantized.modules.WEIGHTS", 2**16)
     reads = []
     real = probing.effective
     monkeypatch.setattr(probing, "effective", lambda *args: reads.append(args[1:]) or real(*args))

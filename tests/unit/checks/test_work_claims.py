@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pytest_llmopt.checks._work import tokens_fed, work_claims
+from pytest_llmopt.checks._optimized.work import tokens_fed, work_claims
 from pytest_llmopt.core.claims import Use
 from pytest_llmopt.core.inspection import ForwardPass, Inspection, Work
 from pytest_llmopt.core.verdict import Status

@@ -168,7 +168,11 @@ def test_nan_and_infinity_cross():
     assert back[1:] == (math.inf, -math.inf)
 
 
-@pytest.mark.parametrize("value", [object(), lambda: 0, np.array([object()]), {"a": {1: print}}], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [object(), print, np.array([object()]), {"a": {1: print}}],
+    ids=["an object", "a function", "an array", "inside"],
+)
 def test_what_is_no_plain_data_is_refused_before_it_is_sent(value):
     with pytest.raises(wire.WireError, match="cannot cross"):
         wire.pack(value)

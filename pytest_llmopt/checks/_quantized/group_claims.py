@@ -12,8 +12,8 @@ from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pytest_llmopt.checks._groups import Worst
-    from pytest_llmopt.checks._modules import Measured
+    from pytest_llmopt.checks._quantized.groups import Worst
+    from pytest_llmopt.checks._quantized.modules import Measured
     from pytest_llmopt.core.weight_format import WeightFormat
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmopt.checks._draft_blocks import DraftBlocks
 from pytest_llmopt.checks._reference import choices, require_finite_reference
+from pytest_llmopt.checks._sampling.draft_blocks import DraftBlocks
 from pytest_llmopt.checks._vocabulary import require_vocabulary
 from pytest_llmopt.core.logprobs import TopLogprobs
 from pytest_llmopt.core.prompt import require_room

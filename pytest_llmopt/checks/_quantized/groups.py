@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmopt.checks._honest import HALF_STEP, Rounded, conventions, in_groups
+from pytest_llmopt.checks._quantized.honest import HALF_STEP, Rounded, conventions, in_groups
 from pytest_llmopt.statistics.fake_quantizers import LEAST_SCALE, extremes
 
 if TYPE_CHECKING:

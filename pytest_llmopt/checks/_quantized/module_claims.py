@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.checks._group_claims import group_claims
-from pytest_llmopt.checks._modules import measure
-from pytest_llmopt.checks._probe import NEEDED
+from pytest_llmopt.checks._quantized.group_claims import group_claims
+from pytest_llmopt.checks._quantized.modules import measure
+from pytest_llmopt.checks._quantized.probe import NEEDED
 from pytest_llmopt.core.claims import Claim
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 from pytest_llmopt.core.weight_format import HasWeightFormat
@@ -15,7 +15,7 @@ from pytest_llmopt.core.weight_format import HasWeightFormat
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pytest_llmopt.checks._modules import Measured
+    from pytest_llmopt.checks._quantized.modules import Measured
     from pytest_llmopt.core.claims import Use
     from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.weight_format import WeightFormat

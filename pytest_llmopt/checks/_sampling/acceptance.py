@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmopt.checks._sampled import Rates, Sample
+from pytest_llmopt.checks._sampling.sample import Rates, Sample
 from pytest_llmopt.core.claims import SampledAcceptance
 from pytest_llmopt.core.prompt import Prompt
 from pytest_llmopt.core.sampling import SamplingParams

@@ -17,7 +17,7 @@ from pytest_llmopt.statistics.warping import warp
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_llmopt.checks._sampled import Found, Sample
+    from pytest_llmopt.checks._sampling.sample import Found, Sample
     from pytest_llmopt.core.logprobs import FloatArray
     from pytest_llmopt.core.sampling import SamplingParams
 

@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.checks._floor_figures import Change, Floor, floor_of
-from pytest_llmopt.checks._floor_texts import Texts, texts_of
+from pytest_llmopt.checks._floor.figures import Change, Floor, floor_of
+from pytest_llmopt.checks._floor.texts import Texts, texts_of
 from pytest_llmopt.core.errors import NothingToChangeError, RequirementMissingError, UnsoundReferenceError, WorkerError
 from pytest_llmopt.core.requests import ForceDecode, Vary
 from pytest_llmopt.core.varied import SIXTEEN_BITS

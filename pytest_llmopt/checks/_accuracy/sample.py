@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.checks._scored import by_text, score, worst_prompt
+from pytest_llmopt.checks._accuracy.scored import by_text, score, worst_prompt
 from pytest_llmopt.core.errors import EmptySampleError
 from pytest_llmopt.core.requests import Score
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, worst
@@ -22,7 +22,7 @@ from pytest_llmopt.statistics.perplexity import perplexity_ratio
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_llmopt.checks._scored import Scored
+    from pytest_llmopt.checks._accuracy.scored import Scored
     from pytest_llmopt.core.optimization import AccuracyLimits
     from pytest_llmopt.core.sampling import SamplingParams
     from pytest_llmopt.core.side import Side

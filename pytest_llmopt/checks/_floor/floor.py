@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.checks._benign_changes import measure
-from pytest_llmopt.checks._floor_figures import Floor
-from pytest_llmopt.checks._floor_texts import PROMPTS
-from pytest_llmopt.checks._kept_floor import KeptFloor
+from pytest_llmopt.checks._floor.benign_changes import measure
+from pytest_llmopt.checks._floor.figures import Floor
+from pytest_llmopt.checks._floor.kept import KeptFloor
+from pytest_llmopt.checks._floor.texts import PROMPTS
 from pytest_llmopt.core.environment import describe_environment, fingerprint
 from pytest_llmopt.core.loading import locate
 

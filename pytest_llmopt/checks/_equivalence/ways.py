@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmopt.checks._observe import DECODE, clusters
+from pytest_llmopt.checks._equivalence.observe import DECODE, clusters
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 from pytest_llmopt.statistics.divergence import kl_divergence
 from pytest_llmopt.statistics.drift import TESTS, DriftTests, drift_tests, worst_position
@@ -20,8 +20,8 @@ from pytest_llmopt.statistics.intervals import cluster_mean
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_llmopt.checks._drift import Observed
-    from pytest_llmopt.checks._floor import Benign, Floor
+    from pytest_llmopt.checks._equivalence.observation import Observed
+    from pytest_llmopt.checks._floor.floor import Benign, Floor
     from pytest_llmopt.checks._limits import Limits
     from pytest_llmopt.core.logprobs import FloatArray
     from pytest_llmopt.core.side import Side

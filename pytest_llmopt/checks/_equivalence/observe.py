@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmopt.checks._abilities import PREFILL_CHUNK, lacks, lost
-from pytest_llmopt.checks._drift import GREEDY, Observed
+from pytest_llmopt.checks._equivalence.observation import GREEDY, Observed
+from pytest_llmopt.checks._invariance.abilities import PREFILL_CHUNK, lacks, lost
 from pytest_llmopt.checks._reference import choices, require_finite_reference
 from pytest_llmopt.checks._texts import running_text, stretches
 from pytest_llmopt.checks._vocabulary import require_vocabulary

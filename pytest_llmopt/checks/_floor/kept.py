@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_llmopt.checks._floor_figures import Floor
-from pytest_llmopt.checks._floor_texts import without_end
+from pytest_llmopt.checks._floor.figures import Floor
+from pytest_llmopt.checks._floor.texts import without_end
 from pytest_llmopt.core.errors import StaleCacheWarning
 from pytest_llmopt.core.files import write_json
 from pytest_llmopt.core.tokens import Continuation

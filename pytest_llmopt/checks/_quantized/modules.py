@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmopt.checks._groups import GroupErrors, group_errors
-from pytest_llmopt.checks._honest import (
+from pytest_llmopt.checks._quantized.groups import GroupErrors, group_errors
+from pytest_llmopt.checks._quantized.honest import (
     HALF_STEP,
     Band,
     coarsest,
@@ -18,8 +18,8 @@ from pytest_llmopt.checks._honest import (
     rounded_to,
     sqnr_band,
 )
-from pytest_llmopt.checks._probe import Probe
-from pytest_llmopt.checks._rescaled import SAME_MATRIX, Factors, factors, rescaled
+from pytest_llmopt.checks._quantized.probe import Probe
+from pytest_llmopt.checks._quantized.rescaled import SAME_MATRIX, Factors, factors, rescaled
 from pytest_llmopt.statistics.fake_quantizers import sqnr_db
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""What an accuracy check scores."""

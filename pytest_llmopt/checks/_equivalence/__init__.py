@@ -1,0 +1,1 @@
+"""What an equivalence check observes, by every way in."""

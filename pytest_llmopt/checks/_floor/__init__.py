@@ -1,0 +1,1 @@
+"""The noise floor of a reference, and where it is kept."""

@@ -1,0 +1,1 @@
+"""Metamorphic relations at work."""

@@ -1,0 +1,1 @@
+"""What a quantized projection computes, held to its weight format."""

@@ -1,0 +1,1 @@
+"""What a candidate sampled, and the evidence in it."""
