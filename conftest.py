@@ -68,8 +68,8 @@ def libraries():
     from pytest_llmopt.core.registry import Registry
     from pytest_llmopt.core.sampling import SamplingParams
     from pytest_llmopt.core.variant import Applied, Variant
-    from pytest_llmopt.optimizations.quantization._calibrated import Kept
-    from pytest_llmopt.optimizations.quantization._integrated import PreQuantized
+    from pytest_llmopt.optimizations.quantization._calibrated import CheckpointQuantizer
+    from pytest_llmopt.optimizations.quantization._integrated import CheckpointOnlyQuantizer
 
     # What adapters and calibrating methods import on their way; pyarrow refuses the types of `datasets` twice.
     for library in ("datasets", "peft"):
@@ -83,7 +83,7 @@ def libraries():
         name: kind()
         for name in optimizations.names()
         if name.startswith("quantization.")
-        and not issubclass(kind := optimizations.load(name), (Kept, PreQuantized))
+        and not issubclass(kind := optimizations.load(name), (CheckpointQuantizer, CheckpointOnlyQuantizer))
         and not name.endswith(".configured")
         and not any(need.missing() for need in kind().requirements)
     }

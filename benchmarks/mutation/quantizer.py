@@ -18,7 +18,7 @@ from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 from pytest_llmopt.core.weight_format import WeightFormat
-from pytest_llmopt.optimizations.quantization._claims import LEAST_KL, LEAST_KL_16, weight_claims
+from pytest_llmopt.optimizations.quantization._weight_claims import LEAST_KL, LEAST_KL_16, weight_claims
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -34,7 +34,7 @@ from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verd
 from pytest_llmopt.statistics.mcnemar import mcnemar
 
 if TYPE_CHECKING:
-    from pytest_llmopt.checks._accuracy.scored import Scored
+    from pytest_llmopt.checks._accuracy.scored import ScoredText
     from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.tokens import TokenIds
 
@@ -157,7 +157,7 @@ def _limits(
     return replace(own, worst_prompt_factor=max(factors)) if factors else own
 
 
-def _looked_at(scored: Sequence[Scored], prompts: int) -> dict[str, int]:
+def _looked_at(scored: Sequence[ScoredText], prompts: int) -> dict[str, int]:
     return {
         "prompts": prompts,
         "different texts": len({item.text for item in scored}),
@@ -186,7 +186,7 @@ def _too_little(metrics: dict[str, Metric], looked_at: dict[str, int]) -> list[s
     return lines
 
 
-def _costs(candidate: Side, reference: Side, scored: Sequence[Scored]) -> dict[str, Metric]:
+def _costs(candidate: Side, reference: Side, scored: Sequence[ScoredText]) -> dict[str, Metric]:
     """What the weights hold, and how fast each prompt was decoded beside others. Reported, not judged."""
     metrics = {}
     if candidate.can(MeasureMemory):
@@ -238,7 +238,7 @@ def _evidence(metrics: dict[str, Metric]) -> str:
 
 
 def _diagnosis(
-    candidate: Side, scored: Sequence[Scored], limits: AccuracyLimits, metrics: dict[str, Metric]
+    candidate: Side, scored: Sequence[ScoredText], limits: AccuracyLimits, metrics: dict[str, Metric]
 ) -> tuple[str, ...]:
     ids, continuations = [item.prompt_id for item in scored], [item.continuation for item in scored]
     row, place = worst_place(ids, continuations, [item.kl for item in scored])

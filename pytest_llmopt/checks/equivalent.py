@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from pytest_llmopt.checks._equivalence.observation import classes
-from pytest_llmopt.checks._equivalence.observe import Depth, Run, decode, ways_in, widen
+from pytest_llmopt.checks._equivalence.observe import DecodeRun, Depth, decode, ways_in, widen
 from pytest_llmopt.checks._equivalence.ways import Beside, drifts, judge_way, largest
 from pytest_llmopt.checks._floor.benign_changes import contradiction
 from pytest_llmopt.checks._floor.floor import Benign
@@ -39,7 +39,7 @@ from pytest_llmopt.statistics.noise import NEAR_TIE, tie_margin, times_floor
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_llmopt.checks._equivalence.observation import Observed
+    from pytest_llmopt.checks._equivalence.observation import Observation
     from pytest_llmopt.checks._equivalence.ways import Way
     from pytest_llmopt.checks._floor.floor import Floor
     from pytest_llmopt.core.answers import Generation
@@ -134,7 +134,7 @@ class Sample:
     limits: Limits
     measured: Measured | None
     """The reference's noise floor, where one can be measured."""
-    run: Run = field(default_factory=lambda: Run(()))
+    run: DecodeRun = field(default_factory=lambda: DecodeRun(()))
     count: int = 0
     """Prompts that were decoded."""
 
@@ -209,14 +209,14 @@ def _judge(sample: Sample, false_alarm: float) -> Verdict:
     return Verdict("equivalent", metrics, evidence, diagnosis, run.looked_at, sample.not_judged)
 
 
-def _drifts(observed: Sequence[Observed], ways: Sequence[Way], beside: Beside, limits: Limits) -> list[bool]:
+def _drifts(observed: Sequence[Observation], ways: Sequence[Way], beside: Beside, limits: Limits) -> list[bool]:
     """Whether each text is beyond a limit where the floor does not explain it."""
     beyond = beside.beyond(observed)
     found = {place: drifts(beyond[place], way.tests, limits) for way in ways for place in way.places}
     return [found[place] for place in range(len(observed))]
 
 
-def _counts(run: Run, least_positions: int) -> dict[str, Metric]:
+def _counts(run: DecodeRun, least_positions: int) -> dict[str, Metric]:
     """Whole numbers: positions that are not finite, texts of another length, and how much was looked at."""
     observed = run.observed
     nonfinite = sum(int((~item.generation.logprobs.is_finite).sum()) for item in observed)
@@ -287,14 +287,14 @@ def _speculation(greedy: Sequence[Generation], metrics: dict[str, Metric]) -> st
     return f", accepted {accepted / drafted:.0%}, {per_token:.2f} target passes/token"
 
 
-def _compilation(run: Run, metrics: dict[str, Metric]) -> str:
+def _compilation(run: DecodeRun, metrics: dict[str, Metric]) -> str:
     if run.recompiled is None:
         return ""
     metrics["recompilations"] = Metric(Estimate.exact(run.recompiled), Tolerance(at_most=0), "graphs when warm")
     return f", {run.recompiled} recompiled when warm"
 
 
-def _diagnosis(candidate: Side, observed: Sequence[Observed], ways: Sequence[Way], margin: float) -> list[str]:
+def _diagnosis(candidate: Side, observed: Sequence[Observation], ways: Sequence[Way], margin: float) -> list[str]:
     """Where it begins, the first choice that is no tie, and the worst position, as text."""
     lines = [
         f"prompt {item.prompt_id} ended at its token {len(item.generation.logprobs) - 1} "
@@ -322,7 +322,7 @@ def _diagnosis(candidate: Side, observed: Sequence[Observed], ways: Sequence[Way
     return lines + _place(candidate, observed[row], place.index)
 
 
-def _place(candidate: Side, item: Observed, index: int) -> list[str]:
+def _place(candidate: Side, item: Observation, index: int) -> list[str]:
     place = Place(item.prompt_id, item.generation.continuation, index)
     return [f"  {line}" for line in place.describe(candidate, item.reference, item.generation.logprobs)]
 

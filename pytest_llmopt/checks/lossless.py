@@ -34,7 +34,7 @@ from pytest_llmopt.statistics.divergence import kl_divergence
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_llmopt.checks._sampling.sample import Found
+    from pytest_llmopt.checks._sampling.sample import SamplingFindings
     from pytest_llmopt.core.prompt import Prompt
     from pytest_llmopt.core.side import Side
 
@@ -136,7 +136,7 @@ def lossless(
 class Opinion:
     """The evidence so far, and whether it suffices."""
 
-    found: Found
+    found: SamplingFindings
     status: Status
 
 
@@ -191,7 +191,7 @@ class Rounds:
         return Opinion(found, Status.INCONCLUSIVE)
 
 
-def _metrics(sample: Sample, found: Found) -> dict[str, Metric]:
+def _metrics(sample: Sample, found: SamplingFindings) -> dict[str, Metric]:
     tokens, limit = len(sample), found.tokens.threshold
     divergences = [kl_divergence(item.scored, item.generation.logprobs) for item in sample.drawn]
     metrics = {
@@ -223,7 +223,7 @@ def _metrics(sample: Sample, found: Found) -> dict[str, Metric]:
     return metrics
 
 
-def _looked_at(sample: Sample, found: Found) -> dict[str, int]:
+def _looked_at(sample: Sample, found: SamplingFindings) -> dict[str, int]:
     texts = [item.generation.prompt_ids for item in sample.drawn]
     return {
         "different texts": len(set(texts)),
@@ -235,7 +235,7 @@ def _looked_at(sample: Sample, found: Found) -> dict[str, int]:
     }
 
 
-def _evidence(sample: Sample, found: Found) -> str:
+def _evidence(sample: Sample, found: SamplingFindings) -> str:
     line = f"{len(sample):,} tokens, log e-value {found.peak:.1f} (alarm above {found.tokens.threshold:.1f})"
     if found.tokens.violations:
         line += f", {found.tokens.violations} outside the support"

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Self
 from pytest_llmopt.core.errors import NotAnsweredError, OptionError, RequirementMissingError
 from pytest_llmopt.core.requests import Vary
 from pytest_llmopt.core.requirements import require
-from pytest_llmopt.engines._transformers import abilities, arguments, loading, precheck, scope, scoring, varied, watched
+from pytest_llmopt.engines._transformers import (
+    abilities,
+    arguments,
+    model_loading,
+    precheck,
+    scope,
+    scoring,
+    varied,
+    watched,
+)
 from pytest_llmopt.engines._transformers.answering import ANSWERS
 from pytest_llmopt.engines._transformers.libraries import import_libraries
 from pytest_llmopt.engines._transformers.process_state import ProcessState
@@ -55,7 +64,7 @@ class TransformersEngine:
     def tokenizer(variant: Variant, policy: LoadPolicy) -> Tokenizer:
         """That of the model under test, which serves both sides."""
         import_libraries()
-        return loading.tokenizer(variant, policy)
+        return model_loading.tokenizer(variant, policy)
 
     @staticmethod
     def precheck(variant: Variant, policy: LoadPolicy) -> None:
@@ -103,7 +112,7 @@ class TransformersEngine:
 
 def _load(variant: Variant, policy: LoadPolicy) -> RunningModel:
     with scope.scoped("cuda" if _on_cuda(variant) else "cpu"):
-        loaded = loading.load(variant, policy)
+        loaded = model_loading.load(variant, policy)
     arguments.refuse(loaded.plan.generate)
     pad, rows = loaded.plan.generate.get("pad_token_id", 0), scoring.rows_of(loaded.model)
     if not 0 <= pad < rows:

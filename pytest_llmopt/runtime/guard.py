@@ -44,7 +44,7 @@ ADVICE = (
 
 
 @dataclass(frozen=True)
-class Guarded:
+class GuardedReference:
     """A reference, and what it was when it was opened."""
 
     side: Side
@@ -53,7 +53,7 @@ class Guarded:
     watch: Watch | None
 
     @classmethod
-    def of(cls, side: Side) -> Guarded:
+    def of(cls, side: Side) -> GuardedReference:
         """What a reference is now."""
         asked = Asked(side)
         # The first request of a process runs what later ones do not: imports, warnings that are given once.
@@ -121,7 +121,7 @@ class Guard:
         self._holds = holds
         self._drop = drop
         self._in_process = in_process
-        self._open: dict[str, Guarded] = {}
+        self._open: dict[str, GuardedReference] = {}
         self._first: dict[str, bytes] = {}
         self._changing: dict[str, str] = {}
         self._held: list[object] = []
@@ -149,7 +149,7 @@ class Guard:
             return not changes
         if self._left:
             raise UnsoundReferenceError(self._left)
-        now = Guarded.of(side)
+        now = GuardedReference.of(side)
         if now.watch is not None and now.watch.foreign:
             msg = f"the reference changed: before it was loaded, {_listed(now.watch.foreign)}. {ADVICE}"
             raise UnsoundReferenceError(msg)

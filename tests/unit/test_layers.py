@@ -119,7 +119,7 @@ def test_the_walk_sees_the_imports_that_are_there():
     seen = {(item.source, item.target): item for item in IMPORTS}
     assert len(MODULES) > 30
     assert (f"{PACKAGE}.engines.transformers", f"{PACKAGE}.engines._transformers.scoring") in seen
-    assert seen[f"{PACKAGE}.engines._transformers.loading", "torch"].in_function
+    assert seen[f"{PACKAGE}.engines._transformers.model_loading", "torch"].in_function
     assert seen[f"{PACKAGE}.core.engine", f"{PACKAGE}.core.requests"].for_types
     assert not seen[f"{PACKAGE}.core.logprobs", "numpy"].in_function
 

@@ -22,7 +22,7 @@ from pytest_llmopt.statistics.perplexity import perplexity_ratio
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_llmopt.checks._accuracy.scored import Scored
+    from pytest_llmopt.checks._accuracy.scored import ScoredText
     from pytest_llmopt.core.optimization import AccuracyLimits
     from pytest_llmopt.core.sampling import SamplingParams
     from pytest_llmopt.core.side import Side
@@ -56,9 +56,9 @@ class AccuracySample:
     reference: Side
     sampling: SamplingParams
     limits: AccuracyLimits
-    scored: list[Scored] = field(default_factory=list)
+    scored: list[ScoredText] = field(default_factory=list)
     """Of the prompts that the sample grows by."""
-    deep: list[Scored] = field(default_factory=list)
+    deep: list[ScoredText] = field(default_factory=list)
     """Of the longest ones, each judged by itself."""
     used: int = 0
     """Prompts that it has grown by."""
@@ -116,7 +116,7 @@ def _metrics(sample: AccuracySample, confidence: float) -> dict[str, Metric]:
     }
 
 
-def _prefill_metrics(texts: Sequence[Scored], limits: AccuracyLimits, confidence: float) -> dict[str, Metric]:
+def _prefill_metrics(texts: Sequence[ScoredText], limits: AccuracyLimits, confidence: float) -> dict[str, Metric]:
     """What the prompts' own text shows, where the candidate can score it."""
     differences = by_text(texts, lambda item: item.difference)
     ratio_at_most = Tolerance(at_most=limits.perplexity_ratio)

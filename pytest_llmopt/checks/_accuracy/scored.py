@@ -35,7 +35,7 @@ Value = TypeVar("Value", "FloatArray", "BoolArray")
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class ScoredText:
     """Some tokens of one prompt with what both sides thought of them."""
 
     prompt_id: str
@@ -65,7 +65,7 @@ class Scored:
     @classmethod
     def of(
         cls, prompt_id: str, text: TokenIds, continuation: Continuation, sides: tuple[TopLogprobs, TopLogprobs]
-    ) -> Scored:
+    ) -> ScoredText:
         """Compare the reference's view and the candidate's once; what is not shown or judged is not kept."""
         reference, candidate = sides
         agrees = top1_agreement(reference, candidate)
@@ -87,7 +87,7 @@ class Scored:
 
 def score(
     candidate: Side, reference: Side, prompts: Sequence[tuple[str, TokenIds]], sampling: SamplingParams
-) -> list[Scored]:
+) -> list[ScoredText]:
     """The prompts' own text, scored by both sides without a cache, and what the candidate samples after it.
 
     Only the latter where the candidate cannot score.
@@ -107,7 +107,7 @@ def score(
         require_finite_reference([name], [continuation], [logprobs])
     read = candidate.score([item for _, _, item in texts]) if texts else []
     own = [*read, *(item.logprobs for item in generations)]
-    found = [Scored.of(*item, sides) for item, sides in zip(everything, zip(theirs, own, strict=True), strict=True)]
+    found = [ScoredText.of(*item, sides) for item, sides in zip(everything, zip(theirs, own, strict=True), strict=True)]
     rates = [
         item.timing.decode_tokens / item.timing.decode_s
         if item.timing.decode_tokens > 0 and item.timing.decode_s > 0
@@ -120,7 +120,7 @@ def score(
     ]
 
 
-def by_text(scored: Sequence[Scored], values: Callable[[Scored], Value]) -> list[Value]:
+def by_text(scored: Sequence[ScoredText], values: Callable[[ScoredText], Value]) -> list[Value]:
     """The values of each different text's positions, prefill and decode together: one cluster per text."""
     groups: dict[TokenIds, list[Value]] = {}
     for item in scored:
@@ -128,7 +128,7 @@ def by_text(scored: Sequence[Scored], values: Callable[[Scored], Value]) -> list
     return [np.concatenate(group) for group in groups.values()]
 
 
-def worst_prompt(scored: Sequence[Scored], fewest_positions: int) -> tuple[Estimate, Scored | None]:
+def worst_prompt(scored: Sequence[ScoredText], fewest_positions: int) -> tuple[Estimate, ScoredText | None]:
     """The largest mean KL of one prompt on one path, in nats per token, and where it was; NaN counts as largest.
 
     What was scored is what is judged, so there is no interval. A mean over fewer than `fewest_positions` tokens is no

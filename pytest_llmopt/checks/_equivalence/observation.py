@@ -22,7 +22,7 @@ GREEDY = "greedy"
 
 
 @dataclass(frozen=True, eq=False)
-class Observed:
+class Observation:
     """One decoded or forced prompt, scored by the reference."""
 
     prompt_id: str
@@ -46,7 +46,7 @@ class Observed:
         *,
         path: str,
         choice: TopLogprobs | None = None,
-    ) -> Observed:
+    ) -> Observation:
         """Compare both sides at every position.
 
         Args:
@@ -82,7 +82,7 @@ class Observed:
         return "TIE" if self.regret.max() > 0 else "EXACT"
 
 
-def classes(observed: Sequence[Observed], tie_margin: float, drifts: Sequence[bool]) -> str:
+def classes(observed: Sequence[Observation], tie_margin: float, drifts: Sequence[bool]) -> str:
     """How many prompts are of each class, the worst class first; of the forced ones only those that are not well.
 
     Args:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmopt.checks._equivalence.observation import GREEDY, Observed
+from pytest_llmopt.checks._equivalence.observation import GREEDY, Observation
 from pytest_llmopt.checks._invariance.abilities import PREFILL_CHUNK, lacks, lost
 from pytest_llmopt.checks._reference import choices, require_finite_reference
 from pytest_llmopt.checks._texts import running_text, stretches
@@ -55,10 +55,10 @@ DECODED = frozenset({GREEDY, "forced"})
 
 
 @dataclass(frozen=True)
-class Run:
+class DecodeRun:
     """What was observed so far."""
 
-    observed: tuple[Observed, ...]
+    observed: tuple[Observation, ...]
     recompiled: int | None = None
     """Graphs that were compiled once more when warm; None where none is compiled, or before the second call."""
     cut_short: int = 0
@@ -68,7 +68,7 @@ class Run:
     depth_left_out: str = ""
     """Why only the first contexts were looked at; empty where all were."""
 
-    def grown(self, other: Run) -> Run:
+    def grown(self, other: DecodeRun) -> DecodeRun:
         """With what was observed of further prompts."""
         return dataclasses.replace(
             self,
@@ -93,7 +93,7 @@ class Run:
         return sum(len(item.kl) for item in self.observed if item.path in DECODED)
 
 
-def clusters(observed: Sequence[Observed], values: Sequence[FloatArray]) -> list[FloatArray]:
+def clusters(observed: Sequence[Observation], values: Sequence[FloatArray]) -> list[FloatArray]:
     """The values by text: once more the same prompt is no further evidence about other prompts."""
     groups: dict[TokenIds, list[FloatArray]] = {}
     for item, own in zip(observed, values, strict=True):
@@ -104,7 +104,7 @@ def clusters(observed: Sequence[Observed], values: Sequence[FloatArray]) -> list
     return [np.concatenate(group) for group in groups.values()]
 
 
-def ways_in(observed: Sequence[Observed]) -> dict[str, list[int]]:
+def ways_in(observed: Sequence[Observation]) -> dict[str, list[int]]:
     """Places by the way in: `decode` is one token at a time, chosen or forced."""
     ways: dict[str, list[int]] = {}
     for place, item in enumerate(observed):
@@ -141,7 +141,7 @@ def decode(
     prompts: Sequence[Prompt],
     max_new_tokens: int,
     stop_token_ids: TokenIds = (),
-) -> Run:
+) -> DecodeRun:
     """Decode greedily; score exactly those tokens. What most bugs show in, at the price of one decode."""
     encoded = [prompt.encode(candidate) for prompt in prompts]
     names = [prompt.id for prompt in prompts]
@@ -150,7 +150,7 @@ def decode(
     generations = candidate.generate(encoded, sampling)
     require_vocabulary(names, generations, reference)
     lengths = [len(own.logprobs) for own in generations]
-    return Run(
+    return DecodeRun(
         _observed(reference, names, generations, path=GREEDY, stop_token_ids=stop_token_ids),
         cut_short=sum(
             own.finish_reason == "length" and length < max_new_tokens
@@ -163,8 +163,8 @@ def decode(
 
 
 def widen(
-    run: Run, candidate: Side, reference: Side, prompts: Sequence[Prompt], max_new_tokens: int, depth: Depth
-) -> Run:
+    run: DecodeRun, candidate: Side, reference: Side, prompts: Sequence[Prompt], max_new_tokens: int, depth: Depth
+) -> DecodeRun:
     """Decode again, to the end and up to stops; then force tokens deep in the context, by every way in.
 
     Args:
@@ -187,10 +187,10 @@ def widen(
     if depth.forced_tokens and room < SHORTEST_TEXT:
         left_out = f"there is room for {room} tokens of text"
     elif depth.forced_tokens:
-        run = run.grown(Run((*_forced(candidate, reference, depth), *_forward(candidate, reference, depth))))
+        run = run.grown(DecodeRun((*_forced(candidate, reference, depth), *_forward(candidate, reference, depth))))
         left_out = COMPILED_ANEW if recompiled is not None else _no_pieces(candidate, reference)
         if not left_out and candidate.can(ForceDecode):
-            run = run.grown(Run((*_in_pieces(candidate, reference, depth), *_deep(candidate, reference, depth))))
+            run = run.grown(DecodeRun((*_in_pieces(candidate, reference, depth), *_deep(candidate, reference, depth))))
     return dataclasses.replace(run, recompiled=recompiled, depth_left_out=left_out)
 
 
@@ -200,7 +200,7 @@ def _no_pieces(candidate: Side, reference: Side) -> str:
     return f"the architecture cannot process a prompt in pieces: {reason}" if reason else ""
 
 
-def _forced(candidate: Side, reference: Side, depth: Depth) -> tuple[Observed, ...]:
+def _forced(candidate: Side, reference: Side, depth: Depth) -> tuple[Observation, ...]:
     """Tokens forced one at a time behind contexts of several lengths, all rows together."""
     if not candidate.can(ForceDecode):
         return ()
@@ -223,14 +223,14 @@ def _texts(candidate: Side, reference: Side, depth: Depth, rows: int) -> tuple[l
     return [f"running text {row}" for row in range(len(texts))], [Continuation(text[:1], text[1:]) for text in texts]
 
 
-def _in_pieces(candidate: Side, reference: Side, depth: Depth) -> tuple[Observed, ...]:
+def _in_pieces(candidate: Side, reference: Side, depth: Depth) -> tuple[Observation, ...]:
     """Texts read many tokens at a time over the cache."""
     names, given = _texts(candidate, reference, depth, PIECE_ROWS)
     pieces = candidate.force(given, prefill_chunk=PIECE, report_prompt=True)
     return _observed(reference, [f"{name} (in pieces of {PIECE})" for name in names], pieces, path="chunked")
 
 
-def _forward(candidate: Side, reference: Side, depth: Depth) -> tuple[Observed, ...]:
+def _forward(candidate: Side, reference: Side, depth: Depth) -> tuple[Observation, ...]:
     """Texts read in one pass without a cache."""
     if not candidate.can(Score):
         return ()
@@ -242,14 +242,14 @@ def _forward(candidate: Side, reference: Side, depth: Depth) -> tuple[Observed, 
     return _observed(reference, [f"{name} (without a cache)" for name in names], alone, path="forward")
 
 
-def _deep(candidate: Side, reference: Side, depth: Depth) -> tuple[Observed, ...]:
+def _deep(candidate: Side, reference: Side, depth: Depth) -> tuple[Observation, ...]:
     """A few tokens at each of several depths, and every position of one text as long as there is room for."""
     room = depth.room(candidate, reference)
     if room <= CONTEXTS[-1] + depth.forced_tokens + DEEP_TOKENS:
         return ()
     text = depth.text(candidate, room)
     contexts = [*(context for context in DEPTHS if context < room - 2 * DEEP_TOKENS), room - DEEP_TOKENS]
-    observed: tuple[Observed, ...] = ()
+    observed: tuple[Observation, ...] = ()
     for context in contexts:
         given = [Continuation(text[:context], text[context : context + DEEP_TOKENS])]
         forced = candidate.force(given, prefill_chunk=DEEP_PIECE)
@@ -259,7 +259,7 @@ def _deep(candidate: Side, reference: Side, depth: Depth) -> tuple[Observed, ...
     return observed + _observed(reference, [name], whole, path="chunked")
 
 
-def _named(run: Run, call: str) -> Run:
+def _named(run: DecodeRun, call: str) -> DecodeRun:
     observed = tuple(dataclasses.replace(item, prompt_id=f"{item.prompt_id} ({call})") for item in run.observed)
     return dataclasses.replace(run, observed=observed)
 
@@ -284,12 +284,12 @@ def _observed(
     *,
     path: str,
     stop_token_ids: TokenIds = (),
-) -> tuple[Observed, ...]:
+) -> tuple[Observation, ...]:
     given = [item.continuation for item in generations]
     scored = reference.score(given) if given else []
     require_finite_reference(names, given, scored)
     choice = choices(reference, given, scored, stop_token_ids) if path == GREEDY else scored
     return tuple(
-        Observed.of(name, item, theirs, path=path, choice=own)
+        Observation.of(name, item, theirs, path=path, choice=own)
         for name, item, theirs, own in zip(names, generations, scored, choice, strict=True)
     )

@@ -20,7 +20,7 @@ from pytest_llmopt.statistics.intervals import cluster_mean
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_llmopt.checks._equivalence.observation import Observed
+    from pytest_llmopt.checks._equivalence.observation import Observation
     from pytest_llmopt.checks._floor.floor import Benign, Floor
     from pytest_llmopt.checks._limits import Limits
     from pytest_llmopt.core.logprobs import FloatArray
@@ -40,7 +40,7 @@ class Beside:
     paired: bool = False
     """Whether it is good enough for a test against it, position by position."""
 
-    def beyond(self, observed: Sequence[Observed]) -> list[FloatArray]:
+    def beyond(self, observed: Sequence[Observation]) -> list[FloatArray]:
         """What of the candidate's divergence they do not have: `[tokens]` for each text."""
         if not self.kl:
             return [item.kl for item in observed]
@@ -52,7 +52,7 @@ class Beside:
         reference: Side,
         benign: Benign | None,
         floor: Floor | None,
-        observed: Sequence[Observed],
+        observed: Sequence[Observation],
         limits: Limits,
         false_alarm: float,
     ) -> Beside:
@@ -79,7 +79,7 @@ class Way:
 def judge_way(
     name: str,
     places: Sequence[int],
-    observed: Sequence[Observed],
+    observed: Sequence[Observation],
     beside: Beside,
     floor: Floor | None,
     limits: Limits,
@@ -116,12 +116,12 @@ def drifts(excess: FloatArray, tests: DriftTests | None, limits: Limits) -> bool
     return on_average or at_worst
 
 
-def _settled(observed: Sequence[Observed], limits: Limits) -> bool:
+def _settled(observed: Sequence[Observation], limits: Limits) -> bool:
     """Whether no position reaches even the limit of the mean: then no divergence can fail, whatever the copies say."""
     return all(float(item.kl.max()) <= limits.mean_kl for item in observed)
 
 
-def _beyond_doubt(observed: Sequence[Observed], floor: Floor, limits: Limits, false_alarm: float) -> bool:
+def _beyond_doubt(observed: Sequence[Observation], floor: Floor, limits: Limits, false_alarm: float) -> bool:
     """Whether a position exceeds both its limit and all that the floor's tail explains.
 
     That fails whatever copies of the reference say at the same positions, so they are not loaded for it.
@@ -137,7 +137,7 @@ def _within(practical: float, test: DriftTest | None) -> Tolerance:
     return Tolerance(at_most=practical if test is None or test.alarm else math.inf)
 
 
-def _floor_kl(reference: Side, benign: Benign, floor: Floor, observed: Sequence[Observed]) -> list[FloatArray]:
+def _floor_kl(reference: Side, benign: Benign, floor: Floor, observed: Sequence[Observation]) -> list[FloatArray]:
     """KL of benign copies of the reference from it at the very same positions: `[tokens]` per prompt, the noisiest one.
 
     A prompt where the copies happen to agree (in 16 bits on a CPU, to the bit) is no quieter for other changes, such as
@@ -155,7 +155,7 @@ def _floor_kl(reference: Side, benign: Benign, floor: Floor, observed: Sequence[
 
 
 def _tests(
-    observed: Sequence[Observed], floor_kl: Sequence[FloatArray], floor: Floor, false_alarm: float
+    observed: Sequence[Observation], floor_kl: Sequence[FloatArray], floor: Floor, false_alarm: float
 ) -> DriftTests | None:
     """Whether the candidate is above the noise floor; None where there are too few prompts to say."""
     if len(observed) < FEWEST_PROMPTS:
@@ -165,7 +165,7 @@ def _tests(
 
 
 def _change_metric(
-    tests: DriftTests | None, excess: Sequence[FloatArray], observed: Sequence[Observed], limits: Limits
+    tests: DriftTests | None, excess: Sequence[FloatArray], observed: Sequence[Observation], limits: Limits
 ) -> dict[str, Metric]:
     """The mean beyond the position from which on the candidate differs more, where there is such a position."""
     if tests is None or tests.change is None or not tests.change.alarm:

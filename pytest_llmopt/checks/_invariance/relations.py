@@ -36,7 +36,7 @@ TEXT_TOKENS = 640
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class JudgedPair:
     """A pair, with what its two sides differ by."""
 
     pair: Pair
@@ -49,7 +49,7 @@ class Judged:
     """Positions without a usable distribution on either side."""
 
     @classmethod
-    def of(cls, pair: Pair) -> Judged:
+    def of(cls, pair: Pair) -> JudgedPair:
         """Compare the two sides of a pair."""
         aligned = pair.aligned()
         base, changed = aligned.base, aligned.changed
@@ -74,7 +74,7 @@ class Outcome:
     name: str
     promise: str
     """What must hold, in a sentence."""
-    pairs: tuple[Judged, ...] = ()
+    pairs: tuple[JudgedPair, ...] = ()
     not_applicable: str = ""
     unanswered: str = ""
     """Why it was not tried, where that is for a request that the engine does not answer."""
@@ -86,7 +86,7 @@ class Outcome:
         """The divergences of all pairs."""
         return np.concatenate([item.kl for item in self.pairs])
 
-    def first_broken(self, limits: Limits) -> Judged | None:
+    def first_broken(self, limits: Limits) -> JudgedPair | None:
         """The pair with the smallest change that makes a difference: relations give the smallest first."""
         if not self.pairs or not exceeds(self.kl, limits):
             return None
@@ -105,9 +105,9 @@ def run(name: str, relation: Relation, subject: Subject, reference: Side | None 
     broke it, and the relation says nothing.
     """
     promise = (relation.__doc__ or name).strip().partition("\n")[0]
-    found: list[Judged] = []
+    found: list[JudgedPair] = []
     try:
-        found.extend(Judged.of(pair) for pair in relation(subject))
+        found.extend(JudgedPair.of(pair) for pair in relation(subject))
     except WorkerError:
         raise  # it says nothing of the relation, and nothing more can be asked
     except NotAnsweredError as error:
@@ -188,6 +188,6 @@ def _whole(engine: Side, decoded: Sequence[Generation], text: TokenIds) -> list[
     return items
 
 
-def broken(outcomes: Sequence[Outcome], limits: Limits) -> list[tuple[Outcome, Judged]]:
+def broken(outcomes: Sequence[Outcome], limits: Limits) -> list[tuple[Outcome, JudgedPair]]:
     """The relations that do not hold, with the smallest change that shows it."""
     return [(item, found) for item in outcomes if (found := item.first_broken(limits)) is not None]

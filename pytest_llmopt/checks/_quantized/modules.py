@@ -137,7 +137,7 @@ def _sample(form: WeightFormat, shape: tuple[int, int], share: float, rng: np.ra
 
 
 @dataclass(frozen=True, eq=False)
-class Pushed:
+class PushedInputs:
     """Random rows and what a projection made of them."""
 
     rows: FloatArray
@@ -148,11 +148,11 @@ class Pushed:
     """`[2, outputs]`: the first large and the first small one, each in a batch of its own."""
 
 
-def _pushed(candidate: Probe, name: str, sample: IntArray, rng: np.random.Generator) -> Pushed:
+def _pushed(candidate: Probe, name: str, sample: IntArray, rng: np.random.Generator) -> PushedInputs:
     rows = _inputs(candidate.shape(name).inputs, rng)
     together = candidate.push(name, rows[:, None], sample)[:, 0]
     alone = np.concatenate([candidate.push(name, row[None, None], sample)[0] for row in rows[:2]])
-    return Pushed(rows, together, alone)
+    return PushedInputs(rows, together, alone)
 
 
 def _inputs(width: int, rng: np.random.Generator) -> FloatArray:
@@ -167,7 +167,7 @@ def _measured(
     name: str,
     stored: StoredMap,
     effective: AffineMap,
-    pushed: Pushed | None,
+    pushed: PushedInputs | None,
     unit: float,
     sample: IntArray,
     order: IntArray | None,
@@ -212,7 +212,7 @@ def _excess_levels(form: WeightFormat, weights: FloatArray, starts: IntArray, si
     return max(0, most - 2**form.bits)
 
 
-def _activation_error(form: WeightFormat, effective: AffineMap, pushed: Pushed, unit: float) -> float:
+def _activation_error(form: WeightFormat, effective: AffineMap, pushed: PushedInputs, unit: float) -> float:
     rows, weight = pushed.rows.astype(np.float64), effective.weight.astype(np.float64).T
     exact, seen = rows @ weight, pushed.together - effective.bias
     # The 1 by which the weights were read may have been clipped by half a step, and so all of them.
@@ -241,7 +241,7 @@ def _distance(value: float, promised: float) -> float:
     return abs(math.log(max(value, 1e-30))) if promised else value
 
 
-def _batch_dependence(pushed: Pushed, weight: FloatArray, unit: float) -> float:
+def _batch_dependence(pushed: PushedInputs, weight: FloatArray, unit: float) -> float:
     """Sums of n terms in another order differ by sqrt(n) roundings (Higham and Mary, doi:10.1137/18M1226312).
 
     Of the size that the sums have when their terms do not cancel, as those of a single output may.

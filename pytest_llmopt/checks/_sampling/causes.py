@@ -17,7 +17,7 @@ from pytest_llmopt.statistics.warping import warp
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_llmopt.checks._sampling.sample import Found, Sample
+    from pytest_llmopt.checks._sampling.sample import Sample, SamplingFindings
     from pytest_llmopt.core.logprobs import FloatArray
     from pytest_llmopt.core.sampling import SamplingParams
 
@@ -48,7 +48,7 @@ CONVINCING = 5.0
 """Nats by which a fault must explain the tokens better than lossless sampling, to be named."""
 
 
-def explain(sample: Sample, found: Found, sampling: SamplingParams) -> tuple[str, ...]:
+def explain(sample: Sample, found: SamplingFindings, sampling: SamplingParams) -> tuple[str, ...]:
     """Lines for the failure message."""
     statistic = max(found.tokens.by_statistic, key=lambda name: found.tokens.by_statistic[name])
     lines = [
@@ -79,7 +79,7 @@ def explain(sample: Sample, found: Found, sampling: SamplingParams) -> tuple[str
     return (*lines, *_worst(sample, gains))
 
 
-def explain_slow(found: Found) -> tuple[str, ...]:
+def explain_slow(found: SamplingFindings) -> tuple[str, ...]:
     """Lines where proposals are accepted less often than they have to be: reported, as no token is wrong by that."""
     if found.acceptance is None:
         return ()
@@ -102,7 +102,7 @@ def _highest(values: Mapping[str, float], count: int = 3) -> list[tuple[str, flo
     return sorted(values.items(), key=lambda item: -item[1])[:count]
 
 
-def _causes(sample: Sample, found: Found, sampling: SamplingParams) -> tuple[list[str], FloatArray]:
+def _causes(sample: Sample, found: SamplingFindings, sampling: SamplingParams) -> tuple[list[str], FloatArray]:
     """The fault that explains the tokens best, where one does, and by how much at each token."""
     target = TopLogprobs.concatenate([item.target.logprobs for item in sample.drawn])
     known = sample.draft is not None

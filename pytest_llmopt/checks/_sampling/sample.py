@@ -54,7 +54,7 @@ class Rates:
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class SampledText:
     """One prompt sampled once."""
 
     prompt_id: str
@@ -86,7 +86,7 @@ class Drawn:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class SamplingFindings:
     """The evidence in all tokens together."""
 
     log_wealth: FloatArray
@@ -135,7 +135,7 @@ class Sample:
     rates: Rates
     sampling: SamplingParams
     """But for the seed, which every round has of its own."""
-    drawn: list[Drawn] = field(default_factory=list)
+    drawn: list[SampledText] = field(default_factory=list)
 
     def __len__(self) -> int:
         """The number of tokens."""
@@ -179,7 +179,7 @@ class Sample:
             overlaps, least = (_overlaps(target.logprobs, draft, ends, tail=tail) for tail in (True, False))
             place = len(self.drawn)
             beside = place - 1 if place > first else None
-            self.drawn.append(Drawn(name, generation, score, own, target, draft, blocks, overlaps, least, beside))
+            self.drawn.append(SampledText(name, generation, score, own, target, draft, blocks, overlaps, least, beside))
 
     def _processed(
         self, continuations: Sequence[Continuation], scored: Sequence[TopLogprobs], reported: Sequence[TopLogprobs]
@@ -209,7 +209,7 @@ class Sample:
             return [()] * len(scored)
         return [(item,) for item in once] if unfiltered else list(zip(once, twice, strict=True))
 
-    def evidence(self) -> Found:
+    def evidence(self) -> SamplingFindings:
         """The evidence in everything drawn so far.
 
         Which reading of the draft is bet with may depend on the tokens, since the number of readings is paid for: the
@@ -230,7 +230,7 @@ class Sample:
         on_tokens = np.logaddexp(tokens.log_wealth + math.log(1 - EDGE_SHARE), edges.log_wealth + math.log(EDGE_SHARE))
         examined, accepted = self._joined("examined"), self._joined("accepted")
         if self.draft is None or not examined.any():
-            return Found(on_tokens, tokens, 0.0, None, 0.0, reading, edges)
+            return SamplingFindings(on_tokens, tokens, 0.0, None, 0.0, reading, edges)
         bounds = self._overlaps[:, examined]
         # An engine may also propose the draft's favorite, and verify it as the certain proposal that it is.
         most = np.max([*bounds, np.concatenate([item.favorite for item in self.drawn])[examined]], axis=0)
@@ -242,7 +242,7 @@ class Sample:
         )
         acceptance = acceptance_identity(bounds[reading], accepted[examined])
         lost = self._lost(examined, accepted)
-        return Found(log_wealth, tokens, max(0.0, float(won.max())), acceptance, lost, reading, edges)
+        return SamplingFindings(log_wealth, tokens, max(0.0, float(won.max())), acceptance, lost, reading, edges)
 
     def _edges(self) -> EdgeEvidence:
         acted_on = [item.acted_on for item in self.drawn]

@@ -15,7 +15,7 @@ from pytest_llmopt.engines._transformers.scoring import padding_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmopt.engines._transformers.loading import Loaded
+    from pytest_llmopt.engines._transformers.model_loading import LoadedModel
 
 BATCHES, CHUNKS, SPECULATION = "left_padding", "prefill_chunk", "speculation"
 SHORT, LONG, PIECE = 4, 11, 4
@@ -45,7 +45,7 @@ def doubtful(model: Any) -> frozenset[str]:
     return frozenset(name for name, doubt in doubts.items() if doubt)
 
 
-def lacks_padding(loaded: Loaded, tokens: Sequence[int]) -> str:
+def lacks_padding(loaded: LoadedModel, tokens: Sequence[int]) -> str:
     """Why rows of different lengths cannot share a batch; empty where they can."""
     import torch
 
@@ -73,7 +73,7 @@ def lacks_padding(loaded: Loaded, tokens: Sequence[int]) -> str:
     )
 
 
-def lacks_chunks(loaded: Loaded, tokens: Sequence[int]) -> str:
+def lacks_chunks(loaded: LoadedModel, tokens: Sequence[int]) -> str:
     """Why a prompt cannot be processed in pieces; empty where it can."""
     import torch
 

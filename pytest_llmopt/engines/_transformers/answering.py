@@ -16,11 +16,11 @@ from pytest_llmopt.engines._transformers import (
     entries,
     footprint,
     generation,
-    inspection,
-    loading,
+    model_inspection,
+    model_loading,
     poison,
     prefill,
-    probing,
+    projections,
     repeated,
 )
 from pytest_llmopt.engines._transformers.running import TOP_K
@@ -100,7 +100,7 @@ def measure_loading(running: RunningModel, _asked: requests.MeasureLoading) -> M
 def inspect(running: RunningModel, _asked: requests.Inspect) -> Inspection:
     """Its modules, cache, forward passes and attention calls, watched while it decodes a few tokens."""
     with running.at_work():
-        seen = inspection.inspect(running.loaded, running.own_text, running.info.max_length)
+        seen = model_inspection.inspect(running.loaded, running.own_text, running.info.max_length)
     longest = max(running.longest_request, seen.longest_request or 0)
     return dataclasses.replace(seen, longest_request=longest, lacks=find_lacks(running, requests.FindLacks()))
 
@@ -150,7 +150,7 @@ def save_checkpoint(running: RunningModel, asked: requests.SaveCheckpoint) -> No
     try:
         running.loaded.model.save_pretrained(folder)
         running.loaded.tokenizer.save_pretrained(folder)
-        loading.mark_saved(running.loaded, running.variant, folder)
+        model_loading.mark_saved(running.loaded, running.variant, folder)
     except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         msg = f"{running.variant.label} cannot be saved: {type(error).__name__}: {error}"
         raise RequestError(msg) from error
@@ -159,24 +159,26 @@ def save_checkpoint(running: RunningModel, asked: requests.SaveCheckpoint) -> No
 def describe_projection(running: RunningModel, asked: requests.DescribeProjection) -> ProjectionShape:
     """Its size, and the inputs by the number of their group where the layer keeps such numbers (act-order)."""
     model = running.loaded.model
-    return ProjectionShape(*probing.shape_of(model, asked.projection), probing.order_of(model, asked.projection))
+    return ProjectionShape(
+        *projections.shape_of(model, asked.projection), projections.order_of(model, asked.projection)
+    )
 
 
 def read_projection(running: RunningModel, asked: requests.ReadProjection) -> StoredMap | None:
     """The parameters of a plain linear layer, None of any other."""
-    return probing.stored(running.loaded.model, asked.projection, asked.outputs)
+    return projections.stored(running.loaded.model, asked.projection, asked.outputs)
 
 
 def map_projection(running: RunningModel, asked: requests.MapProjection) -> AffineMap:
     """Seen by the identity matrix."""
     with running.at_work():
-        return probing.effective(running.loaded.model, asked.projection, asked.outputs)
+        return projections.effective(running.loaded.model, asked.projection, asked.outputs)
 
 
 def run_projection(running: RunningModel, asked: requests.RunProjection) -> FloatArray:
     """In the model's dtype."""
     with running.at_work():
-        return probing.push(running.loaded.model, asked.projection, asked.inputs, asked.outputs)
+        return projections.push(running.loaded.model, asked.projection, asked.inputs, asked.outputs)
 
 
 ANSWERS: Mapping[type[Request[Any]], Callable[[RunningModel, Any], Any]] = {

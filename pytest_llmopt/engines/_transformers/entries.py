@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pytest_llmopt.core.logprobs import TopLogprobs
     from pytest_llmopt.core.tokens import Continuation
-    from pytest_llmopt.engines._transformers.loading import Loaded
+    from pytest_llmopt.engines._transformers.model_loading import LoadedModel
 
 REFUSALS = (
     AssertionError,
@@ -102,7 +102,7 @@ def entries_of(model: Any) -> tuple[str, ...]:
     )
 
 
-def score(loaded: Loaded, item: Continuation, name: str, top_k: int) -> TopLogprobs:
+def score(loaded: LoadedModel, item: Continuation, name: str, top_k: int) -> TopLogprobs:
     """The log-probabilities of a continuation's tokens, by one call of that kind.
 
     Raises:

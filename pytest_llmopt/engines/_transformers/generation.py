@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pytest_llmopt.core.optimization import LoadPlan
     from pytest_llmopt.core.tokens import Continuation, TokenIds
-    from pytest_llmopt.engines._transformers.loading import Loaded
+    from pytest_llmopt.engines._transformers.model_loading import LoadedModel
 
 BATCH = 8
 """Prompts decoded together where the optimizations allow it."""
@@ -42,7 +42,9 @@ class Room:
     """Whether prompts of different lengths can share a batch, the shorter ones padded on the left."""
 
 
-def generate(loaded: Loaded, prompts: Sequence[TokenIds], sampling: SamplingParams, room: Room) -> list[Generation]:
+def generate(
+    loaded: LoadedModel, prompts: Sequence[TokenIds], sampling: SamplingParams, room: Room
+) -> list[Generation]:
     """Every prompt decoded, in the order given.
 
     Raises:
@@ -53,7 +55,7 @@ def generate(loaded: Loaded, prompts: Sequence[TokenIds], sampling: SamplingPara
 
 
 def force(
-    loaded: Loaded,
+    loaded: LoadedModel,
     continuations: Sequence[Continuation],
     room: Room,
     *,
@@ -111,7 +113,7 @@ def batches(prompts: Sequence[TokenIds], size: int, room: Room) -> list[list[int
 
 
 def _in_batches(
-    loaded: Loaded,
+    loaded: LoadedModel,
     prompts: Sequence[TokenIds],
     room: Room,
     run: Callable[[list[TokenIds], list[int], int], list[Generation]],
@@ -130,7 +132,7 @@ def _in_batches(
 
 
 def _refuse_what_does_not_fit(
-    loaded: Loaded, prompts: Sequence[TokenIds], new_tokens: int, max_length: int | None
+    loaded: LoadedModel, prompts: Sequence[TokenIds], new_tokens: int, max_length: int | None
 ) -> None:
     if not prompts or not all(prompts):
         msg = "generate needs at least one prompt, and each prompt at least one token"
@@ -139,7 +141,7 @@ def _refuse_what_does_not_fit(
 
 
 def _run(
-    loaded: Loaded,
+    loaded: LoadedModel,
     rows: Sequence[TokenIds],
     sampling: SamplingParams,
     batch: int,

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_llmopt.core.tokens import TokenIds
-    from pytest_llmopt.engines._transformers.loading import Loaded
+    from pytest_llmopt.engines._transformers.model_loading import LoadedModel
 
 
-def read(loaded: Loaded, continuations: Sequence[Continuation], room: generation.Room, **how: Any) -> list[Generation]:
+def read(
+    loaded: LoadedModel, continuations: Sequence[Continuation], room: generation.Room, **how: Any
+) -> list[Generation]:
     """Every token but the first of each continuation, as the prefill of `generate` sees it; in the order given.
 
     Only texts of one length go together, so that no row is padded and every pass is at the same place in all of them.
@@ -47,7 +49,9 @@ def read(loaded: Loaded, continuations: Sequence[Continuation], room: generation
     return [done[place] for place in range(len(continuations))]
 
 
-def _read(loaded: Loaded, texts: Sequence[TokenIds], room: generation.Room, how: Mapping[str, Any]) -> list[Generation]:
+def _read(
+    loaded: LoadedModel, texts: Sequence[TokenIds], room: generation.Room, how: Mapping[str, Any]
+) -> list[Generation]:
     reader = _Reader(texts, room.top_k)
     with reader.attached(loaded.model):
         # The last token is forced, so that all before it are prompt.

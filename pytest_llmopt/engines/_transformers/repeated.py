@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import CodeType, FrameType
 
-    from pytest_llmopt.engines._transformers.loading import Loaded
+    from pytest_llmopt.engines._transformers.model_loading import LoadedModel
 
 CALLS = 4
 """After the first, where memory grows: what only one of them leaves behind, as a graph that is recorded, is no leak."""
 
 
-def work(loaded: Loaded, call: Callable[[], None], batches: int) -> Work:
+def work(loaded: LoadedModel, call: Callable[[], None], batches: int) -> Work:
     """What a call of so many batches does that was made before: two more, or four where the second leaves something.
 
     Bytes are those of the device's allocator where it has one, and otherwise of the tensors that Python can reach.

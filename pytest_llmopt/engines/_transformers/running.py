@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.engine import ModelInfo
-from pytest_llmopt.engines._transformers import abilities, generation, inspection, scope
+from pytest_llmopt.engines._transformers import abilities, generation, model_inspection, scope
 from pytest_llmopt.engines._transformers.scoring import Scorer, vocab_size_of
 from pytest_llmopt.engines._transformers.tokens import encode
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pytest_llmopt.core.tokens import TokenIds
     from pytest_llmopt.core.variant import Variant
-    from pytest_llmopt.engines._transformers.loading import Loaded
+    from pytest_llmopt.engines._transformers.model_loading import LoadedModel
 
 TOP_K = 1024
 """Log-probabilities kept per position: the whole vocabulary of a small model, all but a sliver of a large one."""
@@ -29,7 +29,7 @@ class RunningModel:
     """What answers requests: a model, and what of its past later answers rest on."""
 
     variant: Variant
-    loaded: Loaded
+    loaded: LoadedModel
     scorer: Scorer = field(init=False)
     graphs: int = 0
     """That torch.compile has made while it decoded."""
@@ -58,7 +58,7 @@ class RunningModel:
     @property
     def own_text(self) -> TokenIds:
         """A few tokens to look at it with."""
-        return encode(self.loaded.tokenizer, inspection.TEXT) or (0,)
+        return encode(self.loaded.tokenizer, model_inspection.TEXT) or (0,)
 
     def room(self, prompts: Sequence[TokenIds]) -> generation.Room:
         """What a call with these prompts may ask for."""

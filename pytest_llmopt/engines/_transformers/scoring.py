@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pytest_llmopt.core.tokens import Continuation, TokenIds
-    from pytest_llmopt.engines._transformers.loading import Loaded
+    from pytest_llmopt.engines._transformers.model_loading import LoadedModel
 
 BATCH_TOKENS = 4096
 """Tokens, padding included, in one forward pass."""
@@ -36,7 +36,7 @@ class Scorer:
     model gives its last hidden states, the input is cut instead.
     """
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: LoadedModel) -> None:
         """Of this model; nothing runs yet."""
         self._loaded = loaded
         self._tried = False
@@ -189,7 +189,7 @@ def rows_of(model: Any) -> int:
     return vocab_size_of(model) if found is None else int(found)
 
 
-def padding_of(loaded: Loaded) -> int:
+def padding_of(loaded: LoadedModel) -> int:
     """A token to fill batches with. It is masked out, so that any will do where the one that is named has no row."""
     pad, rows = loaded.pad_token_id, rows_of(loaded.model)
     return pad if 0 <= pad < rows else min((end for end in loaded.eos_token_ids if end < rows), default=0)

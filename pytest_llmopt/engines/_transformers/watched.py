@@ -21,13 +21,13 @@ from pytest_llmopt.engines._transformers.watched_model import WatchedModel
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.watching import Ask
-    from pytest_llmopt.engines._transformers.loading import Loaded
+    from pytest_llmopt.engines._transformers.model_loading import LoadedModel
 
 
 class ModelWatch:
     """A model of Transformers, as it was when this was made."""
 
-    def __init__(self, loaded: Loaded, ask: Ask, *, plain: bool) -> None:
+    def __init__(self, loaded: LoadedModel, ask: Ask, *, plain: bool) -> None:
         """Look at it while it is asked; `plain` where it has no optimization, so runs no code but its library's."""
         traced = Traced.of(ask)
         model = loaded.model

@@ -13,7 +13,7 @@ from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
 from pytest_llmopt.core.quoting import explained, quoted
 from pytest_llmopt.core.sources import place_of
 from pytest_llmopt.core.values import Count, Range
-from pytest_llmopt.optimizations.decoding._claims import (
+from pytest_llmopt.optimizations.decoding._decoding_claims import (
     accepted_claim,
     drafted_claim,
     due_tokens,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise, one_of
 from pytest_llmopt.core.requirements import Cuda, Package, Requirement
-from pytest_llmopt.optimizations.decoding._claims import MODES, compiled_claims
+from pytest_llmopt.optimizations.decoding._decoding_claims import MODES, compiled_claims
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
 from pytest_llmopt.core.values import Count
-from pytest_llmopt.optimizations.decoding._claims import drafted_claim
+from pytest_llmopt.optimizations.decoding._decoding_claims import drafted_claim
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

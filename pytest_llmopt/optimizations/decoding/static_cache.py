@@ -10,7 +10,7 @@ from pytest_llmopt.core.errors import OptionError, RequirementMissingError
 from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise, one_of
 from pytest_llmopt.core.values import Count
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
-from pytest_llmopt.optimizations.decoding._claims import MODES, compiled_claims
+from pytest_llmopt.optimizations.decoding._decoding_claims import MODES, compiled_claims
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -33,7 +33,7 @@ MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py")
 
 
 @dataclass(frozen=True)
-class Kept(Quantizer):
+class CheckpointQuantizer(Quantizer):
     """Quantized once for each model, options and library versions, and kept as a checkpoint."""
 
     packages: ClassVar[tuple[str, ...]]
@@ -87,7 +87,7 @@ class Kept(Quantizer):
 
 
 @dataclass(frozen=True)
-class Calibrated(Kept):
+class CalibratedQuantizer(CheckpointQuantizer):
     """Kept, and quantized with calibration text."""
 
     calibration: str = field(default="", kw_only=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Integrated(Quantizer):
+class LibraryQuantizer(Quantizer):
     """Quantized while loading, by the config class that is named; every option that it has is handed to it."""
 
     config_class: ClassVar[str]
@@ -34,7 +34,7 @@ class Integrated(Quantizer):
 
 
 @dataclass(frozen=True)
-class PreQuantized(Quantizer):
+class CheckpointOnlyQuantizer(Quantizer):
     """Checkpoints only: Transformers loads them, and quantizing is the business of the method's own tools."""
 
     def for_transformers(self, plan: LoadPlan) -> None:  # noqa: ARG002 - an engine hands the plan to each

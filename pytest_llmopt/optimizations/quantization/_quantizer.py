@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, Optimization, Promise
-from pytest_llmopt.optimizations.quantization._claims import weight_claims
+from pytest_llmopt.optimizations.quantization._weight_claims import weight_claims
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.claims import Claim
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
-from pytest_llmopt.optimizations.quantization._claims import SLACK, weight_claims
+from pytest_llmopt.optimizations.quantization._weight_claims import SLACK, weight_claims
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.values import Count
-from pytest_llmopt.optimizations.quantization._integrated import PreQuantized, needs
+from pytest_llmopt.optimizations.quantization._integrated import CheckpointOnlyQuantizer, needs
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.requirements import Requirement
@@ -16,7 +16,7 @@ __all__ = ["Aqlm"]
 
 
 @dataclass(frozen=True)
-class Aqlm(PreQuantized):
+class Aqlm(CheckpointOnlyQuantizer):
     """Linear layers of about 2 bits; checkpoints only."""
 
     in_group_size: Count = 8

@@ -10,9 +10,9 @@ from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Package, Requirement
 from pytest_llmopt.core.values import LARGEST, CountOrNone, Range
 from pytest_llmopt.core.weight_format import WeightFormat
-from pytest_llmopt.optimizations.quantization._calibrated import Calibrated
-from pytest_llmopt.optimizations.quantization._claims import weight_claims
+from pytest_llmopt.optimizations.quantization._calibrated import CalibratedQuantizer
 from pytest_llmopt.optimizations.quantization._shapes import bytes_beside_codes, refuse_groups, share_a_scale
+from pytest_llmopt.optimizations.quantization._weight_claims import weight_claims
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ FORMATS = {"auto_round": (), "auto_gptq": ("gptqmodel>=7", "optimum>=2"), "auto_
 
 
 @dataclass(frozen=True)
-class AutoRound(Calibrated):
+class AutoRound(CalibratedQuantizer):
     """Linear layers in 2 to 8 bits with a scale for each group of input columns, their rounding tuned."""
 
     config_names: ClassVar[Mapping[str, str]] = {"symmetric": "sym"}

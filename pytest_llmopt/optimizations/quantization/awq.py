@@ -9,11 +9,11 @@ from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Cuda, Package, Requirement
 from pytest_llmopt.core.weight_format import WeightFormat
-from pytest_llmopt.optimizations.quantization._calibrated import Calibrated
-from pytest_llmopt.optimizations.quantization._claims import weight_claims
+from pytest_llmopt.optimizations.quantization._calibrated import CalibratedQuantizer
 from pytest_llmopt.optimizations.quantization._kernels import Kernel, dispatch_claim, dispatched, needs_cuda
 from pytest_llmopt.optimizations.quantization._quiet import elsewhere
 from pytest_llmopt.optimizations.quantization._shapes import bytes_beside_codes, refuse_groups, share_a_scale
+from pytest_llmopt.optimizations.quantization._weight_claims import weight_claims
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ FORMATS = ("gemm", "gemv", "gemv_fast", "llm-awq")
 
 
 @dataclass(frozen=True)
-class Awq(Calibrated):
+class Awq(CalibratedQuantizer):
     """Linear layers in 4 bits with a scale and a zero point for each group of input columns."""
 
     loading_options: ClassVar[frozenset[str]] = frozenset({"backend", "fuse_max_seq_len", "modules_to_fuse"})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.optimization import AccuracyLimits, one_of
-from pytest_llmopt.optimizations.quantization._integrated import PreQuantized
+from pytest_llmopt.optimizations.quantization._integrated import CheckpointOnlyQuantizer
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.requirements import Requirement
@@ -15,7 +15,7 @@ __all__ = ["BitNet"]
 
 
 @dataclass(frozen=True)
-class BitNet(PreQuantized):
+class BitNet(CheckpointOnlyQuantizer):
     """Linear layers of ternary weights, four to a byte; checkpoints only, since training makes them."""
 
     linear_class: str = "bitlinear"

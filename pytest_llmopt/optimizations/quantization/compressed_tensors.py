@@ -9,7 +9,7 @@ from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Package, Requirement
 from pytest_llmopt.core.weight_format import WeightFormat
-from pytest_llmopt.optimizations.quantization._calibrated import Calibrated
+from pytest_llmopt.optimizations.quantization._calibrated import CalibratedQuantizer
 from pytest_llmopt.optimizations.quantization._unpacked import ON_GRID, STORED, stored_bytes_per_weight, unpacked_claims
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ SCHEMES = {
 
 
 @dataclass(frozen=True)
-class CompressedTensors(Calibrated):
+class CompressedTensors(CalibratedQuantizer):
     """A scheme of weights and activations, in the files; Transformers unpacks the weights in its first forward pass."""
 
     packages: ClassVar[tuple[str, ...]] = ("compressed-tensors", "transformers")

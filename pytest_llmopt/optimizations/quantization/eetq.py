@@ -7,13 +7,13 @@ from typing import ClassVar
 
 from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.requirements import Cuda, Requirement
-from pytest_llmopt.optimizations.quantization._integrated import HUB_KERNELS, Integrated, needs
+from pytest_llmopt.optimizations.quantization._integrated import HUB_KERNELS, LibraryQuantizer, needs
 
 __all__ = ["Eetq"]
 
 
 @dataclass(frozen=True)
-class Eetq(Integrated):
+class Eetq(LibraryQuantizer):
     """Linear layers with int8 weights, quantized while loading."""
 
     config_class: ClassVar[str] = "EetqConfig"

@@ -8,13 +8,13 @@ from typing import ClassVar
 from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.requirements import Cuda, Requirement
 from pytest_llmopt.core.values import Positive
-from pytest_llmopt.optimizations.quantization._integrated import Integrated, needs
+from pytest_llmopt.optimizations.quantization._integrated import LibraryQuantizer, needs
 
 __all__ = ["FbgemmFp8"]
 
 
 @dataclass(frozen=True)
-class FbgemmFp8(Integrated):
+class FbgemmFp8(LibraryQuantizer):
     """Linear layers in float8_e4m3fn, run by FBGEMM on Hopper."""
 
     config_class: ClassVar[str] = "FbgemmFp8Config"

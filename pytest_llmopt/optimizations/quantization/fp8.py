@@ -9,7 +9,7 @@ from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Cuda, Requirement
 from pytest_llmopt.core.values import Count
-from pytest_llmopt.optimizations.quantization._integrated import HUB_KERNELS, Integrated, needs
+from pytest_llmopt.optimizations.quantization._integrated import HUB_KERNELS, LibraryQuantizer, needs
 from pytest_llmopt.optimizations.quantization._unpacked import (
     ON_GRID,
     STORED,
@@ -28,7 +28,7 @@ __all__ = ["Fp8"]
 
 
 @dataclass(frozen=True)
-class Fp8(Integrated):
+class Fp8(LibraryQuantizer):
     """Linear layers in float8_e4m3fn; without a GPU Transformers gives a checkpoint's weights back unpacked."""
 
     config_class: ClassVar[str] = "FineGrainedFP8Config"

@@ -7,13 +7,13 @@ from typing import ClassVar
 
 from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Cuda, Package, Requirement
-from pytest_llmopt.optimizations.quantization._integrated import Integrated, needs
+from pytest_llmopt.optimizations.quantization._integrated import LibraryQuantizer, needs
 
 __all__ = ["FpQuant"]
 
 
 @dataclass(frozen=True)
-class FpQuant(Integrated):
+class FpQuant(LibraryQuantizer):
     """Linear layers and their inputs in float4_e2m1."""
 
     config_class: ClassVar[str] = "FPQuantConfig"

@@ -12,9 +12,9 @@ from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Package, Requirement
 from pytest_llmopt.core.weight_format import WeightFormat
 from pytest_llmopt.optimizations.quantization import _gguf_file
-from pytest_llmopt.optimizations.quantization._calibrated import Kept
-from pytest_llmopt.optimizations.quantization._claims import weight_claims
+from pytest_llmopt.optimizations.quantization._calibrated import CheckpointQuantizer
 from pytest_llmopt.optimizations.quantization._unpacked import ON_GRID, STORED, unpacked_claims
+from pytest_llmopt.optimizations.quantization._weight_claims import weight_claims
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ FORMATS = {
 
 
 @dataclass(frozen=True)
-class Gguf(Kept):
+class Gguf(CheckpointQuantizer):
     """Weights in blocks with their scales, in one file; on a CPU Transformers unpacks them while it loads."""
 
     packages: ClassVar[tuple[str, ...]] = ("gguf", "transformers")

@@ -9,11 +9,11 @@ from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Package, Requirement
 from pytest_llmopt.core.weight_format import WeightFormat
-from pytest_llmopt.optimizations.quantization._calibrated import Calibrated
-from pytest_llmopt.optimizations.quantization._claims import weight_claims
+from pytest_llmopt.optimizations.quantization._calibrated import CalibratedQuantizer
 from pytest_llmopt.optimizations.quantization._kernels import Kernel, dispatch_claim, dispatched, needs_cuda
 from pytest_llmopt.optimizations.quantization._quiet import elsewhere
 from pytest_llmopt.optimizations.quantization._shapes import bytes_beside_codes, refuse_groups, share_a_scale
+from pytest_llmopt.optimizations.quantization._weight_claims import weight_claims
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ KERNELS = {
 
 
 @dataclass(frozen=True)
-class Gptq(Calibrated):
+class Gptq(CalibratedQuantizer):
     """Linear layers in 2 to 8 bits with a scale and a zero point for each group of input columns."""
 
     config_names: ClassVar[Mapping[str, str]] = {"symmetric": "sym"}

@@ -9,13 +9,13 @@ from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Cuda, Requirement
 from pytest_llmopt.core.values import Count
-from pytest_llmopt.optimizations.quantization._integrated import Integrated, needs
+from pytest_llmopt.optimizations.quantization._integrated import LibraryQuantizer, needs
 
 __all__ = ["Higgs"]
 
 
 @dataclass(frozen=True)
-class Higgs(Integrated):
+class Higgs(LibraryQuantizer):
     """Linear layers in 2 to 4 bits, quantized while loading."""
 
     config_class: ClassVar[str] = "HiggsConfig"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_llmopt.core.optimization import AccuracyLimits
-from pytest_llmopt.optimizations.quantization._integrated import HUB_KERNELS, Integrated, needs
+from pytest_llmopt.optimizations.quantization._integrated import HUB_KERNELS, LibraryQuantizer, needs
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.requirements import Requirement
@@ -15,7 +15,7 @@ __all__ = ["Mxfp4"]
 
 
 @dataclass(frozen=True)
-class Mxfp4(Integrated):
+class Mxfp4(LibraryQuantizer):
     """Experts in float4_e2m1, as gpt-oss has them; a model without experts stays as it is."""
 
     config_class: ClassVar[str] = "Mxfp4Config"

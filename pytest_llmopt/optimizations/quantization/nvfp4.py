@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.requirements import Cuda, Requirement
-from pytest_llmopt.optimizations.quantization._integrated import HUB_KERNELS, Integrated, needs
+from pytest_llmopt.optimizations.quantization._integrated import HUB_KERNELS, LibraryQuantizer, needs
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.optimization import LoadPlan
@@ -17,7 +17,7 @@ __all__ = ["Nvfp4"]
 
 
 @dataclass(frozen=True)
-class Nvfp4(Integrated):
+class Nvfp4(LibraryQuantizer):
     """Linear layers in float4_e2m1, quantized while loading."""
 
     config_class: ClassVar[str] = "NVFP4Config"

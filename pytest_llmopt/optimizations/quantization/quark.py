@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from pytest_llmopt.core.optimization import AccuracyLimits, one_of
-from pytest_llmopt.optimizations.quantization._integrated import PreQuantized, needs
+from pytest_llmopt.optimizations.quantization._integrated import CheckpointOnlyQuantizer, needs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ BITS = {"int8": 8, "uint8": 8, "fp8_e4m3": 8, "fp8_e5m2": 8, "int4": 4, "uint4":
 
 
 @dataclass(frozen=True)
-class Quark(PreQuantized):
+class Quark(CheckpointOnlyQuantizer):
     """Linear layers as the checkpoint says; checkpoints only."""
 
     dtype: str = "int8"

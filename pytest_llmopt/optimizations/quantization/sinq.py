@@ -9,7 +9,7 @@ from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Cuda, Requirement
 from pytest_llmopt.core.values import Count
-from pytest_llmopt.optimizations.quantization._integrated import Integrated, needs
+from pytest_llmopt.optimizations.quantization._integrated import LibraryQuantizer, needs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ __all__ = ["Sinq"]
 
 
 @dataclass(frozen=True)
-class Sinq(Integrated):
+class Sinq(LibraryQuantizer):
     """Linear layers in 2 to 8 bits, quantized while loading."""
 
     config_class: ClassVar[str] = "SinqConfig"

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Cuda, Requirement
-from pytest_llmopt.optimizations.quantization._integrated import PreQuantized, needs
+from pytest_llmopt.optimizations.quantization._integrated import CheckpointOnlyQuantizer, needs
 
 __all__ = ["Spqr"]
 
 
 @dataclass(frozen=True)
-class Spqr(PreQuantized):
+class Spqr(CheckpointOnlyQuantizer):
     """Linear layers of about 4 bits, outliers included; checkpoints only."""
 
     bits: int = 3

@@ -9,11 +9,11 @@ from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, one_of
 from pytest_llmopt.core.requirements import Package, Requirement
 from pytest_llmopt.core.weight_format import WeightFormat
-from pytest_llmopt.optimizations.quantization._claims import product_claim
 from pytest_llmopt.optimizations.quantization._quantizer import Quantizer
 from pytest_llmopt.optimizations.quantization._rounding import rounding_limits
 from pytest_llmopt.optimizations.quantization._shapes import refuse_groups
 from pytest_llmopt.optimizations.quantization._torchao import LAYOUTS, SCHEMES, Scheme, config_of, stated_by
+from pytest_llmopt.optimizations.quantization._weight_claims import product_claim
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

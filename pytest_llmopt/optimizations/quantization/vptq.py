@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.requirements import Cuda, Requirement
 from pytest_llmopt.core.values import LARGEST, Count, Range
-from pytest_llmopt.optimizations.quantization._integrated import PreQuantized, needs
+from pytest_llmopt.optimizations.quantization._integrated import CheckpointOnlyQuantizer, needs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ __all__ = ["Vptq"]
 
 
 @dataclass(frozen=True)
-class Vptq(PreQuantized):
+class Vptq(CheckpointOnlyQuantizer):
     """Linear layers of 1 to 4 bits; checkpoints only."""
 
     vector_len: Count = 8

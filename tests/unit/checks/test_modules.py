@@ -16,7 +16,7 @@ from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.core.verdict import Status
 from pytest_llmopt.core.weight_format import WeightFormat
-from pytest_llmopt.engines._transformers import probing
+from pytest_llmopt.engines._transformers import projections
 from pytest_llmopt.runtime.loader import Loader
 
 HONEST = {
@@ -285,7 +285,7 @@ def test_projections_that_the_format_keeps_are_compared_bit_by_bit(opened):
 def test_a_large_model_is_sampled(opened, monkeypatch):
     monkeypatch.setattr("pytest_llmopt.checks._quantized.modules.WEIGHTS", 2**16)
     reads = []
-    real = probing.effective
+    real = projections.effective
     monkeypatch.setattr(probing, "effective", lambda *args: reads.append(args[1:]) or real(*args))
     candidate = opened("tiny-llama", "bitsandbytes", {})
     spoil(candidate, "model.layers.3.mlp.down_proj", lambda output, _: torch.zeros_like(output))

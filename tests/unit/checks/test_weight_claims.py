@@ -7,7 +7,7 @@ from pytest_llmopt.core.claims import Use
 from pytest_llmopt.core.inspection import Inspection, Projection
 from pytest_llmopt.core.verdict import Status
 from pytest_llmopt.engines._transformers.footprint import tensors_of
-from pytest_llmopt.optimizations.quantization._claims import weight_claims
+from pytest_llmopt.optimizations.quantization._weight_claims import weight_claims
 
 PLAIN = (
     Projection("up", "Linear[Parameter]", 4000, 1000),

@@ -7,7 +7,7 @@ from pytest_llmopt.checks._optimized.work import tokens_fed, work_claims
 from pytest_llmopt.core.claims import Use
 from pytest_llmopt.core.inspection import ForwardPass, Inspection, Work
 from pytest_llmopt.core.verdict import Status
-from pytest_llmopt.optimizations.decoding._claims import compiled_claims
+from pytest_llmopt.optimizations.decoding._decoding_claims import compiled_claims
 
 REFERENCE = Inspection(passes=(ForwardPass(1, 40, 1), *[ForwardPass(1, 1, 1)] * 3))
 

@@ -12,7 +12,7 @@ import pytest
 from pytest_llmopt.core.errors import ModelError, OptionError
 from pytest_llmopt.core.loading import LoadPolicy, locate
 from pytest_llmopt.core.optimization import LoadPlan, build
-from pytest_llmopt.optimizations.quantization._calibrated import Calibrated, model_folder
+from pytest_llmopt.optimizations.quantization._calibrated import CalibratedQuantizer, model_folder
 from pytest_llmopt.optimizations.quantization._quiet import quietly, seeded
 from pytest_llmopt.optimizations.quantization._shapes import refuse_groups
 from pytest_llmopt.optimizations.quantization.auto_round import AutoRound
@@ -21,7 +21,7 @@ from pytest_llmopt.optimizations.quantization.gptq import Gptq
 
 
 @dataclass(frozen=True)
-class Fake(Calibrated):
+class Fake(CalibratedQuantizer):
     """Copies the calibration text."""
 
     packages: ClassVar[tuple[str, ...]] = ("numpy",)

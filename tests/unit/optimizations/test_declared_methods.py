@@ -7,7 +7,7 @@ from pytest_llmopt.core.loading import LoadPolicy
 from pytest_llmopt.core.optimization import LoadPlan, build
 from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.requirements import Cuda
-from pytest_llmopt.optimizations.quantization._integrated import Integrated
+from pytest_llmopt.optimizations.quantization._integrated import LibraryQuantizer
 
 OPTIMIZATIONS = Registry("optimizations", "optimization")
 WHILE_LOADING = ("eetq", "fbgemm_fp8", "fp8", "fp_quant", "higgs", "mxfp4", "nvfp4", "sinq")
@@ -25,7 +25,7 @@ def test_every_option_reaches_the_config_of_transformers(name):
 
     item = method(name)
     config = getattr(quantization_config, item.config_class)(**item.config())
-    assert isinstance(item, Integrated)
+    assert isinstance(item, LibraryQuantizer)
     for key, value in item.config().items():
         if value is not None:
             assert getattr(config, key) == value

@@ -34,7 +34,7 @@ SMALL = 2**26
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """A model that is ready to run, with its tokenizer and the plan that it was loaded by."""
 
     model: Any
@@ -60,7 +60,7 @@ class Loaded:
         return int(pad) if pad is not None else min(self.eos_token_ids, default=0)
 
 
-def load(variant: Variant, policy: LoadPolicy) -> Loaded:
+def load(variant: Variant, policy: LoadPolicy) -> LoadedModel:
     """The model of a variant, every tensor of it from its checkpoint, in evaluation mode.
 
     Raises:
@@ -105,7 +105,7 @@ def load(variant: Variant, policy: LoadPolicy) -> Loaded:
         raise ModelError(_explain(variant, error, policy)) from error
     eos_token_ids = ends_of(model, weights)
     _forget_sampling_defaults(model)
-    return Loaded(
+    return LoadedModel(
         *(model, tokenizer, plan, eos_token_ids, threads, load_s + steps_s, peak.bytes),
         *(stated, excused, in_weights),
     )
@@ -141,7 +141,7 @@ def _open_other(name: str, source: Mapping[str, Any], **options: Any) -> Any:
         return open_complete(name, **options)[0]
 
 
-def mark_saved(loaded: Loaded, variant: Variant, folder: Path) -> None:
+def mark_saved(loaded: LoadedModel, variant: Variant, folder: Path) -> None:
     """Write beside a saved copy what its weights hold already, so that `load` does nothing to them a second time."""
     plain = getattr(loaded.model.config, "quantization_config", None) is None
     # A quantizer of which the saved weights have nothing was undone by a later step.

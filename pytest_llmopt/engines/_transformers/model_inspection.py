@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pytest_llmopt.core.tokens import TokenIds
-    from pytest_llmopt.engines._transformers.loading import Loaded
+    from pytest_llmopt.engines._transformers.model_loading import LoadedModel
 
 CACHES = ("past_key_values", "cache_params", "state", "rnn_state")
 """What forwards call what they keep from step to step."""
@@ -27,7 +27,7 @@ TEXT = "def longest(names, limit=10):\n    for name in names:\n        if len(na
 """Decoded from; long enough that processing it twice is more than the drafts of a few steps."""
 
 
-def inspect(loaded: Loaded, prompt: TokenIds, max_length: int | None) -> Inspection:
+def inspect(loaded: LoadedModel, prompt: TokenIds, max_length: int | None) -> Inspection:
     """The parts of the model, and what it calls while it decodes a prompt."""
     import torch
 
