@@ -286,7 +286,7 @@ def test_a_large_model_is_sampled(opened, monkeypatch):
     monkeypatch.setattr("pytest_llmopt.checks._quantized.modules.WEIGHTS", 2**16)
     reads = []
     real = projections.effective
-    monkeypatch.setattr(probing, "effective", lambda *args: reads.append(args[1:]) or real(*args))
+    monkeypatch.setattr(projections, "effective", lambda *args: reads.append(args[1:]) or real(*args))
     candidate = opened("tiny-llama", "bitsandbytes", {})
     spoil(candidate, "model.layers.3.mlp.down_proj", lambda output, _: torch.zeros_like(output))
     claims = judged(WeightFormat(4, "nf4", group_size=64), candidate, opened("tiny-llama"))
