@@ -69,7 +69,7 @@ def libraries():
     from pytest_llmopt.core.sampling import SamplingParams
     from pytest_llmopt.core.variant import Applied, Variant
     from pytest_llmopt.optimizations.quantization._calibrated import CheckpointQuantizer
-    from pytest_llmopt.optimizations.quantization._integrated import CheckpointOnlyQuantizer
+    from pytest_llmopt.optimizations.quantization._checkpoint_only import CheckpointOnlyQuantizer
 
     # What adapters and calibrating methods import on their way; pyarrow refuses the types of `datasets` twice.
     for library in ("datasets", "peft"):

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.answers import Generation
     from pytest_llmopt.core.errors import LlmoptError, OptionError, RequirementMissingError
     from pytest_llmopt.core.logprobs import TopLogprobs
-    from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, Promise
+    from pytest_llmopt.core.optimization import AccuracyLimits, Promise
     from pytest_llmopt.core.prompt import Prompt
     from pytest_llmopt.core.prompts import PromptSet
     from pytest_llmopt.core.requirements import Cuda, Package
     from pytest_llmopt.core.sampling import SamplingParams
     from pytest_llmopt.core.tokens import Continuation
     from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
+    from pytest_llmopt.engines._transformers.plan import LoadPlan
     from pytest_llmopt.optimizations.quantization._quantizer import Quantizer
 
 __all__ = [
@@ -56,13 +57,14 @@ _HOMES = {
     "core.answers": ("Generation",),
     "core.errors": ("LlmoptError", "OptionError", "RequirementMissingError"),
     "core.logprobs": ("TopLogprobs",),
-    "core.optimization": ("AccuracyLimits", "LoadPlan", "Promise"),
+    "core.optimization": ("AccuracyLimits", "Promise"),
     "core.prompt": ("Prompt",),
     "core.prompts": ("PromptSet",),
     "core.requirements": ("Cuda", "Package"),
     "core.sampling": ("SamplingParams",),
     "core.tokens": ("Continuation",),
     "core.verdict": ("Estimate", "Metric", "Status", "Tolerance", "Verdict"),
+    "engines._transformers.plan": ("LoadPlan",),
     "optimizations.quantization._quantizer": ("Quantizer",),
 }
 

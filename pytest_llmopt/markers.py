@@ -108,7 +108,7 @@ def compare(marks: Marks, model: str, settings: Settings, optimizations: Registr
         if variant.engine not in engines.names():
             kind = "engine"
             raise UnknownNameError(kind, variant.engine, engines.names())
-        variant.check()
+        variant.check(getattr(engines.load(variant.engine), "loads", ()))
     budget = marks.closest("budget")
     return Comparison(
         candidate,

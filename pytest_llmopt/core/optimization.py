@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, TypeVar
 
-from pytest_llmopt.core.errors import CombinationError, LlmoptError, ModelError, OptionError
+from pytest_llmopt.core.errors import LlmoptError, OptionError
 from pytest_llmopt.core.text import shown
 from pytest_llmopt.core.values import (
     Length,
@@ -20,7 +20,7 @@ from pytest_llmopt.core.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from pytest_llmopt.core.loading import LoadPolicy
     from pytest_llmopt.core.requirements import Requirement
@@ -113,64 +113,6 @@ class Lossy(Optimization, Protocol):
     def accuracy_limits(self) -> AccuracyLimits:
         """The price, for these options."""
         ...
-
-
-def _no_engine(source: str, **_options: Any) -> Any:
-    """In place of an engine's way to open a model."""
-    msg = f"no engine is there to open {source}"
-    raise ModelError(msg)
-
-
-@dataclass
-class LoadPlan:
-    """What the optimizations of a variant ask of an engine, gathered before anything is loaded."""
-
-    model: str
-    """Folder or hub id of the model under test; its tokenizer serves both sides."""
-    dtype: str
-    device: str
-    policy: LoadPolicy
-    weights: str | None = None
-    """Folder or hub id of a checkpoint to load instead of the model's own."""
-    load: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the engine's loader."""
-    after_load: list[Callable[[Any], None]] = field(default_factory=list)
-    """Called on the loaded model, in the order in which the optimizations were stacked."""
-    measure: dict[str, Callable[[Any], float]] = field(default_factory=dict)
-    """Figures to take of the loaded model when it is inspected, by name, for claims to be made about."""
-    costs: dict[str, float] = field(default_factory=dict)
-    """What was done before loading, now or in an earlier run, and what it took: `quantize_s`."""
-    generate: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of every `generate` call."""
-    per_call: list[Callable[[Any, int], dict[str, Any]]] = field(default_factory=list)
-    """Keyword arguments made anew for each `generate` call, from the model and the batch size."""
-    max_batch: int | None = None
-    """The most prompts in one `generate` call, or None where the engine may choose."""
-    fixed_shapes: bool = False
-    """Every batch must have the same shape, since another shape costs a compilation."""
-    speculative: bool = False
-    """One target pass may emit several tokens; passes and drafts are counted."""
-    extra_tokens: int = 0
-    """Tokens beyond the new ones that a forward pass may be fed: the drafts that it verifies."""
-    draft: str | None = None
-    """Folder or hub id of the draft model."""
-    max_length: int | None = None
-    """The most tokens, prompt and output together, that the optimization has room for."""
-    open: Callable[..., Any] = _no_engine
-    """Opens another causal language model as the engine opens its own, from a folder or hub id, with keyword arguments
-    of its loader: every tensor of the checkpoint in the model, in evaluation mode. `ModelError` where it is not."""
-
-    def set(self, section: str, key: str, value: object, *, by: str) -> None:
-        """Set a keyword argument that no other optimization of the variant may have set.
-
-        Raises:
-            CombinationError: it is set already, to something else.
-        """
-        arguments: dict[str, Any] = getattr(self, section)
-        if key in arguments and arguments[key] != value:
-            msg = f"{by} sets {section} argument {key!r} to {value!r}, but it is already {arguments[key]!r}"
-            raise CombinationError(msg)
-        arguments[key] = value
 
 
 def options_of(kind: Any) -> list[dataclasses.Field[Any]]:

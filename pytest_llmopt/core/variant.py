@@ -9,12 +9,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmopt.core.applying import can_apply, engines_that_can
 from pytest_llmopt.core.errors import CombinationError, OptionError
 from pytest_llmopt.core.optimization import build, options_of
 from pytest_llmopt.core.written import home_of, kind_at, read, written
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from pytest_llmopt.core.optimization import Optimization, Promise
     from pytest_llmopt.core.requirements import Requirement
@@ -147,16 +148,19 @@ class Variant:
         optimizations = tuple(map(Applied.from_json, content["optimizations"]))
         return cls(**{**content, "optimizations": optimizations})
 
-    def check(self) -> None:
+    def check(self, loads: Collection[str] = ()) -> None:
         """Refuse what cannot be loaded, before loading anything.
+
+        Args:
+            loads: the optimizations whose checkpoints the engine loads.
 
         Raises:
             CombinationError: an optimization twice, two that exclude each other, or one that the engine cannot apply.
         """
         for item in self.optimizations:
-            if not hasattr(item.options, f"for_{self.engine}"):
-                engines = [name.removeprefix("for_") for name in dir(item.options) if name.startswith("for_")]
-                msg = f"{item.name} cannot run on engine {self.engine!r}; it can on: {', '.join(engines)}"
+            if not can_apply(self.engine, item.name, item.options, loads):
+                engines = ", ".join(engines_that_can(item.name, item.options)) or "none"
+                msg = f"{item.name} cannot run on engine {self.engine!r}; it can on: {engines}"
                 raise CombinationError(msg)
         for first, second in itertools.combinations(self.optimizations, 2):
             if first.name == second.name:

@@ -8,6 +8,7 @@ import math
 
 import pytest
 
+from pytest_llmopt.core.applying import Applier, engines_that_can
 from pytest_llmopt.core.errors import CombinationError, OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits, Promise, build, options_of
 from pytest_llmopt.core.registry import Registry
@@ -35,8 +36,8 @@ def built(name, kind):
     return build(kind, name, (), {})
 
 
-def engines_of(kind):
-    return [member.removeprefix("for_") for member in dir(kind) if member.startswith("for_")]
+def engines_of(name, kind):
+    return engines_that_can(name, kind())
 
 
 def test_there_are_optimizations():
@@ -125,19 +126,34 @@ def test_its_conflicts_name_what_exists_with_a_reason(built):
         assert why.strip()
 
 
-def test_some_registered_engine_can_apply_it(kind):
-    assert set(engines_of(kind)) & set(ENGINES)
+def test_some_registered_engine_can_apply_it(name, kind):
+    assert set(engines_of(name, kind)) & set(ENGINES)
 
 
-def test_every_engine_that_it_names_is_registered_and_gets_the_plan(kind):
-    assert set(engines_of(kind)) <= set(ENGINES)
-    for engine in engines_of(kind):
-        assert list(inspect.signature(getattr(kind, f"for_{engine}")).parameters) == ["self", "plan"]
+def test_it_knows_no_engine_by_name(kind):
+    assert [member for member in dir(kind) if member.startswith("for_")] == []
 
 
-def test_it_can_run_alone_on_the_engines_that_it_names(name, kind, built):
-    for engine in engines_of(kind):
+def test_every_engine_that_can_apply_it_is_registered(name, kind, built):
+    assert set(engines_of(name, kind)) <= set(ENGINES)
+    for engine in engines_of(name, kind):
         Variant("m", (Applied(name, built),), engine=engine).check()
+
+
+APPLIERS = Registry("appliers", "applier")
+
+
+@pytest.mark.parametrize("full", APPLIERS.names())
+def test_every_applier_is_of_an_engine_and_an_optimization_that_there_are(full):
+    engine, _, optimization = full.partition(".")
+    family, _, own = optimization.partition(".")
+    assert engine in ENGINES
+    assert optimization in NAMES or importlib.import_module(f"pytest_llmopt.optimizations.{family}._{own}")
+    applier = APPLIERS.load(full)
+    assert isinstance(applier, Applier)
+    assert importlib.import_module(f"pytest_llmopt.appliers.{full}").__doc__
+    for function in (applier.apply, applier.load):
+        assert len(inspect.signature(function).parameters) == 2
 
 
 def test_its_file_offers_one_name(name, kind):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from planted import OtherOrder, Planted
 
+from pytest_llmopt.core.applying import apply_inherited
 from pytest_llmopt.optimizations.decoding.assisted import Assisted
 from pytest_llmopt.optimizations.decoding.static_cache import StaticCache
 from pytest_llmopt.optimizations.kernels.attention import Attention
@@ -299,7 +300,7 @@ class PromptTwice(Attention):
     """Processes the prompt, drops what came of it, and processes it again (PF06)."""
 
     def for_transformers(self, plan):
-        super().for_transformers(plan)
+        apply_inherited("transformers", self, plan)
         plan.after_load.append(self.double)
 
     def double(self, model):
@@ -317,7 +318,7 @@ class WithoutCache(Attention):
     """Processes the whole text in every step."""
 
     def for_transformers(self, plan):
-        super().for_transformers(plan)
+        apply_inherited("transformers", self, plan)
         plan.set("generate", "use_cache", value=False, by="without_cache")
 
 
@@ -326,7 +327,7 @@ class EveryLogit(Attention):
     """Computes logits for the whole prompt."""
 
     def for_transformers(self, plan):
-        super().for_transformers(plan)
+        apply_inherited("transformers", self, plan)
         plan.after_load.append(self.keep)
 
     def keep(self, model):
@@ -340,7 +341,7 @@ class EveryCache(Attention):
     """Keeps the cache of each call (PF02)."""
 
     def for_transformers(self, plan):
-        super().for_transformers(plan)
+        apply_inherited("transformers", self, plan)
         plan.after_load.append(self.keep)
 
     def keep(self, model):
@@ -359,7 +360,7 @@ class LastCache(Attention):
     """Keeps the cache of the last call only: no growth, and no bug."""
 
     def for_transformers(self, plan):
-        super().for_transformers(plan)
+        apply_inherited("transformers", self, plan)
         plan.after_load.append(self.keep)
 
     def keep(self, model):
@@ -378,7 +379,7 @@ class UnpackedFirst(TorchAo):
     """Unpacks every weight in front of its product (PF04)."""
 
     def for_transformers(self, plan):
-        super().for_transformers(plan)
+        apply_inherited("transformers", self, plan)
         plan.after_load.append(self.unpack)
 
     def unpack(self, model):
@@ -396,7 +397,7 @@ class TwiceTheRoom(StaticCache):
     """Allocates twice what a request needs."""
 
     def for_transformers(self, plan):
-        super().for_transformers(plan)
+        apply_inherited("transformers", self, plan)
         plan.after_load.append(self.enlarge)
 
     def enlarge(self, model):
@@ -411,7 +412,7 @@ class OtherAttention(Attention):
     """Every layer runs another kernel than the model's configuration names."""
 
     def for_transformers(self, plan):
-        super().for_transformers(plan)
+        apply_inherited("transformers", self, plan)
         plan.after_load.append(self.swap)
 
     def swap(self, model):

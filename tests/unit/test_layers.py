@@ -19,6 +19,7 @@ BELOW = {
     "engines": {"core"},
     "optimizations": {"core"},
     "relations": {"core"},
+    "appliers": {"core", "engines", "optimizations"},
     "checks": {"core", "statistics"},
     "runtime": {"core", "statistics", "engines", "optimizations"},
     "reporting": {"core", "statistics", "engines", "optimizations", "checks", "runtime", "diagnosis"},
@@ -159,7 +160,9 @@ def test_heavy_libraries_are_imported_inside_functions_only():
 def test_heavy_libraries_are_imported_by_engines_and_optimizations_only():
     """A check or a statistic that needs torch could not judge an engine on another machine."""
     heavy = [item for item in THEIRS if item.library in HEAVY and item.source != ASKS_FOR_GPUS]
-    assert listed(item for item in heavy if folder_of(item.source) not in {"engines", "optimizations"}) == []
+    assert (
+        listed(item for item in heavy if folder_of(item.source) not in {"engines", "optimizations", "appliers"}) == []
+    )
 
 
 def test_an_optimization_imports_no_other_one():

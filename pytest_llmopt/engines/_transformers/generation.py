@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     import torch
 
-    from pytest_llmopt.core.optimization import LoadPlan
     from pytest_llmopt.core.tokens import Continuation, TokenIds
     from pytest_llmopt.engines._transformers.model_loading import LoadedModel
+    from pytest_llmopt.engines._transformers.plan import LoadPlan
 
 BATCH = 8
 """Prompts decoded together where the optimizations allow it."""

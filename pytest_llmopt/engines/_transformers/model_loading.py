@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmopt.core.applying import apply
 from pytest_llmopt.core.errors import LlmoptError, ModelError
 from pytest_llmopt.core.loading import LoadPolicy, locate
-from pytest_llmopt.core.optimization import LoadPlan
 from pytest_llmopt.core.quoting import advice, explained, quoted, said
 from pytest_llmopt.engines._transformers.changes import changed, fingerprint, is_packed_copy, key_of, mark, marked
 from pytest_llmopt.engines._transformers.complete import open_complete
@@ -18,6 +18,7 @@ from pytest_llmopt.engines._transformers.footprint import parameters_of
 from pytest_llmopt.engines._transformers.kinds import refuse_bidirectional, refuse_other_kinds, refuse_unknown_method
 from pytest_llmopt.engines._transformers.modes import refuse_training
 from pytest_llmopt.engines._transformers.peak import PeakMemory
+from pytest_llmopt.engines._transformers.plan import LoadPlan
 from pytest_llmopt.engines._transformers.scope import scoped
 from pytest_llmopt.engines._transformers.tokens import LibraryTokenizer, ends_of, refuse_no_tokens, refuse_other_tokens
 
@@ -160,7 +161,7 @@ def _gather(variant: Variant, plan: LoadPlan) -> list[str]:
         key = key_of(item)
         if key in undone:
             continue
-        getattr(item.options, f"for_{variant.engine}")(plan)
+        apply(variant.engine, item.name, item.options, plan)
         if key in in_weights:
             del plan.after_load[len(owners) :]
         owners += [key] * (len(plan.after_load) - len(owners))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pytest_llmopt.core.errors import OptionError
-from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise, one_of
+from pytest_llmopt.core.optimization import Optimization, Promise, one_of
 from pytest_llmopt.core.requirements import Cuda, Package, Requirement
 from pytest_llmopt.optimizations.decoding._decoding_claims import MODES, compiled_claims
 
@@ -71,16 +71,3 @@ class Compiled(Optimization):
     def claims(self, use: Use) -> Sequence[Claim]:
         """Graphs were compiled, and none when warm."""
         return compiled_claims(use)
-
-    def for_transformers(self, plan: LoadPlan) -> None:
-        """Replace the forward of the loaded model."""
-        plan.fixed_shapes = True
-        plan.after_load.append(self._compile)
-
-    def _compile(self, model: Any) -> None:
-        import torch
-
-        arguments: dict[str, Any] = {"fullgraph": self.fullgraph, "dynamic": self.dynamic, "backend": self.backend}
-        if self.backend == "inductor":
-            arguments["mode"] = self.mode
-        model.forward = torch.compile(model.forward, **arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
+from pytest_llmopt.core.optimization import Optimization, Promise
 from pytest_llmopt.core.values import Count
 from pytest_llmopt.optimizations.decoding._decoding_claims import drafted_claim
 
@@ -35,11 +35,3 @@ class PromptLookup(Optimization):
     def claims(self, use: Use) -> Sequence[Claim]:
         """Drafts were proposed; whether the text repeats itself is not for it to promise."""
         return [drafted_claim(use)]
-
-    def for_transformers(self, plan: LoadPlan) -> None:
-        """Ask every `generate` call for it."""
-        plan.max_batch = 1
-        plan.speculative = True
-        plan.extra_tokens = self.num_draft_tokens
-        plan.set("generate", "prompt_lookup_num_tokens", self.num_draft_tokens, by="prompt_lookup")
-        plan.set("generate", "max_matching_ngram_size", self.max_ngram, by="prompt_lookup")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from pytest_llmopt.core.claims import Claim
-from pytest_llmopt.core.errors import OptionError, RequirementMissingError
-from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, Optimization, Promise, one_of
+from pytest_llmopt.core.errors import OptionError
+from pytest_llmopt.core.optimization import AccuracyLimits, Optimization, Promise, one_of
 from pytest_llmopt.core.requirements import Compiler, Package, Requirement
 from pytest_llmopt.core.values import Count
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
-from pytest_llmopt.optimizations.decoding._cache_readings import worst_gain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -172,35 +171,3 @@ class QuantizedCache(Optimization):
                 "them: look at the scales and zero points that the cache is read with",
             )
         ]
-
-    def for_transformers(self, plan: LoadPlan) -> None:
-        """Ask `generate` for it, after a look at whether the architecture can have it."""
-        names = {"nbits": "nbits", "group_size": "q_group_size", "residual_length": "residual_length"}
-        names |= {"axis_key": "axis_key", "axis_value": "axis_value"}
-        given = {key: value for name, key in names.items() if (value := getattr(self, name)) is not None}
-        config = {"backend": self.backend, **given}
-        plan.set("generate", "cache_implementation", "quantized", by="quantized_cache")
-        plan.set("generate", "cache_config", config, by="quantized_cache")
-        plan.measure[GAIN] = lambda model: worst_gain(model, plan.generate)
-        plan.after_load.append(lambda model: self._check(model, config))
-
-    def _check(self, model: Any, config: dict[str, Any]) -> None:
-        from transformers import QuantizedCache as Cache
-
-        try:
-            Cache(config=model.config, **config)
-        except ValueError as error:
-            msg = f"needs another architecture than {type(model).__name__}; Transformers says: {error}"
-            name = "quantized_cache"
-            raise RequirementMissingError(name, msg) from error
-        if self.backend == "fp8":
-            return
-        text = model.config.get_text_config(decoder=True)
-        size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        group = self.group_size or 64
-        for axis, what in ((self.axis_key, "keys"), (self.axis_value, "values")):
-            # Along the last axis quanto keeps the head size apart; along the first it groups all of a token.
-            width = text.num_key_value_heads * (1 if axis == -1 else size)
-            if width % group:
-                msg = f"group_size={group} does not divide the {width} {what} of a token that axis {axis or 0} groups"
-                raise OptionError(msg)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pytest_llmopt.core.claims import Claim
-from pytest_llmopt.core.errors import OptionError, RequirementMissingError
-from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise, one_of
+from pytest_llmopt.core.errors import OptionError
+from pytest_llmopt.core.optimization import Optimization, Promise, one_of
 from pytest_llmopt.core.values import Count
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
 from pytest_llmopt.optimizations.decoding._decoding_claims import MODES, compiled_claims
@@ -78,46 +78,3 @@ class StaticCache(Optimization):
                 )
             )
         return [*claims, *(compiled_claims(use, prefill=False) if self.compile else ())]
-
-    def for_transformers(self, plan: LoadPlan) -> None:
-        """Ask `generate` for a static cache, or hand it one of a given length."""
-        plan.after_load.append(_require_tokens)
-        if self.max_cache_len is None:
-            plan.set("generate", "cache_implementation", "static", by="static_cache")
-        else:
-            plan.max_length = self.max_cache_len
-            plan.per_call.append(self._cache_maker())
-        if self.compile:
-            from transformers import CompileConfig
-
-            config = CompileConfig(fullgraph=self.fullgraph, dynamic=self.dynamic, mode=self.mode)
-            config._compile_all_devices = True  # noqa: SLF001 - the library's own switch for compiling on a CPU
-            plan.set("generate", "compile_config", config, by="static_cache")
-        # On a GPU the library compiles the decode step of a static cache unasked.
-        plan.fixed_shapes = self.compile or plan.device.startswith("cuda")
-
-    def _cache_maker(self) -> Any:
-        kept: dict[tuple[int, str | None], Any] = {}
-
-        def make(model: Any, batch: int) -> dict[str, Any]:
-            from transformers import StaticCache as Cache
-
-            # A model that is made to compute in float32 for a while cannot go on with a cache of 16 bits, nor after it.
-            key = batch, getattr(model, "llmopt_computes_in", None)
-            cache = kept.get(key) or Cache(config=model.config, max_cache_len=self.max_cache_len)
-            if self.reuse:
-                kept[key] = cache
-                if cache.is_initialized:
-                    cache.reset()
-            return {"past_key_values": cache}
-
-        return make
-
-
-def _require_tokens(model: Any) -> None:
-    """Refuse an architecture that is handed its state under another name, and keeps no tokens in it."""
-    kind = type(model)
-    if "mamba" in kind.__name__.lower() or not kind._supports_default_dynamic_cache():  # noqa: SLF001 - as `generate` asks
-        name = "static_cache"
-        msg = f"{kind.__name__} keeps a state of a fixed size: it has no keys and values for a static cache to hold"
-        raise RequirementMissingError(name, msg)

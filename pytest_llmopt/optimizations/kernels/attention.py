@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_llmopt.core.claims import Claim
-from pytest_llmopt.core.errors import OptionError, RequirementMissingError
-from pytest_llmopt.core.optimization import LoadPlan, Optimization, Promise
+from pytest_llmopt.core.errors import OptionError
+from pytest_llmopt.core.optimization import Optimization, Promise
 from pytest_llmopt.core.quoting import quoted
 from pytest_llmopt.core.requirements import Cuda, Package, Requirement
 from pytest_llmopt.core.verdict import Estimate, Metric, Tolerance
@@ -30,13 +30,6 @@ REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
 HUB_KERNELS = (Package("kernels>=0.18.2", install="pip install 'kernels>=0.18.2,<0.19'"),)
 """What fetches a kernel of the hub, which is named like a model: `org/name`."""
 EVERYWHERE = ("eager", "sdpa", "flex_attention")
-SUPPORTED_BY = {
-    "sdpa": "_supports_sdpa",
-    "flex_attention": "_supports_flex_attn",
-    "flash_attention_2": "_supports_flash_attn",
-    "flash_attention_3": "_supports_flash_attn",
-}
-"""The class attribute with which an architecture of Transformers says that it has a kernel."""
 
 
 @dataclass(frozen=True)
@@ -95,25 +88,6 @@ class Attention(Optimization):
                 f"layers call {others or 'no registered kernel'} instead of {self.implementation}",
             ),
         ]
-
-    def for_transformers(self, plan: LoadPlan) -> None:
-        """Load the model with it.
-
-        Raises:
-            RequirementMissingError: the architecture does not have this kernel.
-        """
-        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
-
-        policy = plan.policy
-        config = AutoConfig.from_pretrained(
-            plan.model, local_files_only=not policy.download, trust_remote_code=policy.trust_remote_code
-        )
-        architecture = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-        flag = SUPPORTED_BY.get(self.implementation)
-        if flag is not None and architecture is not None and not getattr(architecture, flag, True):
-            msg = f"needs an architecture with {self.implementation}; {architecture.__name__} of Transformers has none"
-            raise RequirementMissingError(self.implementation, msg)
-        plan.set("load", "attn_implementation", self.implementation, by="attention")
 
 
 def _of_hub(name: str) -> bool:

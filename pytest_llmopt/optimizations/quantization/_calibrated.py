@@ -9,8 +9,9 @@ import resource
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+from pytest_llmopt.core.applying import ModelSource, Produced
 from pytest_llmopt.core.errors import ModelError, OptionError
 from pytest_llmopt.core.files import write_json
 from pytest_llmopt.core.model_files import object_in
@@ -20,9 +21,6 @@ from pytest_llmopt.core.values import Count
 from pytest_llmopt.optimizations.quantization._prepared import digest_of_files, prepared
 from pytest_llmopt.optimizations.quantization._quantizer import Quantizer, plain_name
 from pytest_llmopt.optimizations.quantization._quiet import quietly, seeded
-
-if TYPE_CHECKING:
-    from pytest_llmopt.core.optimization import LoadPlan
 
 FETCH = "give a folder, or allow downloading with --llmopt-download"
 PREPARATION = "llmopt-preparation.json"
@@ -39,45 +37,44 @@ class CheckpointQuantizer(Quantizer):
     packages: ClassVar[tuple[str, ...]]
     """Distributions whose versions decide the result."""
 
-    def for_transformers(self, plan: LoadPlan) -> None:
-        """Load the checkpoint of the cache, made first where it is missing; or the model, where it is one itself.
+    def produce(self, source: ModelSource) -> Produced | None:
+        """The checkpoint of the cache, made first where it is missing; None where the model is such a one itself.
 
         Raises:
             OptionError: the model is quantized already, by another method.
         """
         method = type(self).__module__.rpartition(".")[2]
-        source = model_folder(plan).absolute()
-        if already := _quantized_by(source):
+        folder = model_folder(source).absolute()
+        if already := _quantized_by(folder):
             if already != method:
-                msg = f"quantized({method!r}) is asked for, but {plan.model} is quantized: quant_method={already!r}"
+                msg = f"quantized({method!r}) is asked for, but {source.model} is quantized: quant_method={already!r}"
                 raise OptionError(msg)
-            self.load_quantized(plan)
-            return
+            return None
         decides = {key: value for key, value in dataclasses.asdict(self).items() if key not in self.loading_options}
         key = {
             "method": method,
             "options": decides | {"calibration": self.calibration_texts},
-            "model": digest_of_files(source),
-            "dtype": plan.dtype,
-            "device": plan.device,
+            "model": digest_of_files(folder),
+            "dtype": source.dtype,
+            "device": source.device,
             "versions": {name: importlib.metadata.version(name) for name in sorted({"torch", *self.packages})},
         }
-        source_plan = dataclasses.replace(plan, model=str(source))
+        local = ModelSource(str(folder), source.dtype, source.device, source.policy)
 
-        def make(folder: Path) -> None:
+        def make(empty: Path) -> None:
             started = time.monotonic()
-            with quietly(f"{method}: quantizing {plan.model}"), seeded():
-                self.quantize(source_plan, folder)
+            with quietly(f"{method}: quantizing {source.model}"), seeded():
+                self.quantize(local, empty)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            write_json(folder / PREPARATION, {"seconds": time.monotonic() - started, "peak_rss_bytes": peak})
+            write_json(empty / PREPARATION, {"seconds": time.monotonic() - started, "peak_rss_bytes": peak})
 
-        folder = prepared(plan.policy.cache.absolute() / "quantized", f"{Path(plan.model).name}-{method}", key, make)
-        plan.weights = str(folder)
-        plan.costs["quantize_s"] = json.loads((folder / PREPARATION).read_text(encoding="utf-8"))["seconds"]
-        self.load_quantized(plan)
+        name = f"{Path(source.model).name}-{method}"
+        made = prepared(source.policy.cache.absolute() / "quantized", name, key, make)
+        took = json.loads((made / PREPARATION).read_text(encoding="utf-8"))["seconds"]
+        return Produced(str(made), {"quantize_s": took})
 
-    def quantize(self, plan: LoadPlan, folder: Path) -> None:
-        """Quantize the plan's model, which is a local folder, and write the checkpoint into an empty one."""
+    def quantize(self, source: ModelSource, folder: Path) -> None:
+        """Quantize the source's model, which is a local folder, and write the checkpoint into an empty one."""
         raise NotImplementedError
 
     @property
@@ -126,21 +123,21 @@ def calibration_file(chosen: str) -> Path:
     return Path(chosen) if chosen else fixtures_folder() / "prompts" / "calibration.jsonl"
 
 
-def model_folder(plan: LoadPlan) -> Path:
+def model_folder(source: ModelSource) -> Path:
     """The files of the model under test; fetched first where the policy allows that.
 
     Raises:
         ModelError: its weights are no safetensors, and loading others would execute what is in them.
     """
-    folder = Path(plan.model)
+    folder = Path(source.model)
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 
-        patterns = (*MODEL_FILES, "*.bin") if plan.policy.unsafe_weights else MODEL_FILES
-        offline = not plan.policy.download
-        with explained(f"the files of the model {quoted(plan.model)} cannot be fetched", FETCH):
-            folder = Path(snapshot_download(plan.model, allow_patterns=list(patterns), local_files_only=offline))
-    if not plan.policy.unsafe_weights and not any(folder.glob("*.safetensors")):
+        patterns = (*MODEL_FILES, "*.bin") if source.policy.unsafe_weights else MODEL_FILES
+        offline = not source.policy.download
+        with explained(f"the files of the model {quoted(source.model)} cannot be fetched", FETCH):
+            folder = Path(snapshot_download(source.model, allow_patterns=list(patterns), local_files_only=offline))
+    if not source.policy.unsafe_weights and not any(folder.glob("*.safetensors")):
         msg = f"{folder} has no safetensors; other weights can execute code: allow them with --llmopt-unsafe-weights"
         raise ModelError(msg)
     return folder

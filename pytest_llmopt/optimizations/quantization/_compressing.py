@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from pytest_llmopt.core.optimization import LoadPlan
+    from pytest_llmopt.core.applying import ModelSource
 
 
 def compress(
-    plan: LoadPlan, folder: Path, name: str, texts: Sequence[str], *, group_size: int | None, file_format: str | None
+    plan: ModelSource, folder: Path, name: str, texts: Sequence[str], *, group_size: int | None, file_format: str | None
 ) -> None:
     """Write the checkpoint of a plan's model, rounded to nearest by a scheme of this name.
 
@@ -129,7 +129,7 @@ def _round(module: Any, args: Any) -> None:
     del module.weight_zero_point
 
 
-def _calibrate(model: Any, plan: LoadPlan, texts: Sequence[str], args: Any) -> None:
+def _calibrate(model: Any, plan: ModelSource, texts: Sequence[str], args: Any) -> None:
     """Static scales of inputs, by the largest values that the calibration text leads to."""
     import torch
     from transformers import AutoTokenizer

@@ -15,7 +15,8 @@ from pytest_llmopt.optimizations.quantization._unpacked import body_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_llmopt.core.optimization import LoadPlan
+    from pytest_llmopt.core.applying import ModelSource
+
 
 NAME = "model.gguf"
 VERSIONS = (2, 3)
@@ -38,7 +39,7 @@ ARCHITECTURES = {"llama": "LLAMA", "mistral": "LLAMA", "qwen2": "QWEN2", "qwen3"
 """By `model_type`, the architectures whose tensors are written as llama.cpp's converter writes them."""
 
 
-def write(plan: LoadPlan, file: Path, quant_type: str) -> None:
+def write(plan: ModelSource, file: Path, quant_type: str) -> None:
     """Write a plan's model: linear layers in a type, all else in 32 bits.
 
     Raises:

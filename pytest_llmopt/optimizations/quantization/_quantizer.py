@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, Optimization, Promise
+from pytest_llmopt.core.optimization import AccuracyLimits, Optimization, Promise
 from pytest_llmopt.optimizations.quantization._weight_claims import weight_claims
 
 if TYPE_CHECKING:
@@ -81,9 +81,6 @@ class Quantizer(Optimization):
         stated = {item.name: cls.config_names.get(item.name, item.name) for item in dataclasses.fields(cls)}
         known = {name: config[key] for name, key in stated.items() if key in config}
         return cls(**{**known, **options})
-
-    def load_quantized(self, plan: LoadPlan) -> None:
-        """Ask the loader for what a checkpoint that is quantized already does not decide."""
 
 
 def refuse_saving(model: Any, why: str) -> None:

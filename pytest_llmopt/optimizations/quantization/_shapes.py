@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytest_llmopt.core.errors import OptionError
 
 if TYPE_CHECKING:
-    from pytest_llmopt.core.optimization import LoadPlan
+    from pytest_llmopt.core.applying import ModelSource
 
 
 def share_a_scale(group_size: int) -> int | Literal["channel"]:
@@ -20,7 +20,7 @@ def bytes_beside_codes(group_size: int, per_group: float) -> float:
     return 0.0 if group_size < 0 else per_group / group_size
 
 
-def linear_shapes(plan: LoadPlan) -> dict[str, tuple[int, int]]:
+def linear_shapes(plan: ModelSource) -> dict[str, tuple[int, int]]:
     """Rows (outputs) and columns (inputs) of every linear layer but the output embedding, by module name."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -38,7 +38,7 @@ def linear_shapes(plan: LoadPlan) -> dict[str, tuple[int, int]]:
     }
 
 
-def refuse_groups(plan: LoadPlan, group_size: int, *, of: str = "columns") -> None:
+def refuse_groups(plan: ModelSource, group_size: int, *, of: str = "columns") -> None:
     """Refuse groups that do not fit the model: libraries leave such a layer as it is, or fail in the middle.
 
     A negative size stands for whole rows, which always fit.

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.values import Count
-from pytest_llmopt.optimizations.quantization._integrated import CheckpointOnlyQuantizer, needs
+from pytest_llmopt.optimizations.quantization._checkpoint_only import CheckpointOnlyQuantizer
+from pytest_llmopt.optimizations.quantization._integrated import needs
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.requirements import Requirement

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from pytest_llmopt.core.applying import ModelSource
     from pytest_llmopt.core.claims import Claim, Use
-    from pytest_llmopt.core.optimization import LoadPlan
+
 
 __all__ = ["AutoRound"]
 
@@ -105,7 +106,7 @@ class AutoRound(CalibratedQuantizer):
         """As AutoRound writes it; a checkpoint does not say how long the samples were."""
         return super().described_by({key: value for key, value in config.items() if key != "format"}, **options)
 
-    def quantize(self, plan: LoadPlan, folder: Path) -> None:
+    def quantize(self, plan: ModelSource, folder: Path) -> None:
         """By AutoRound, on the plan's device."""
         refuse_groups(plan, self.group_size)
         import torch
@@ -138,11 +139,3 @@ class AutoRound(CalibratedQuantizer):
             for file in list(written.iterdir()):
                 file.rename(folder / file.name)
             written.rmdir()
-
-    def load_quantized(self, plan: LoadPlan) -> None:
-        """Choose the kernel."""
-        if self.backend == "auto" or "quantization_config" in plan.load:
-            return
-        from transformers import AutoRoundConfig
-
-        plan.set("load", "quantization_config", AutoRoundConfig(bits=self.bits, backend=self.backend), by="auto_round")

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from pytest_llmopt.core.applying import ModelSource
     from pytest_llmopt.core.claims import Claim, Use
-    from pytest_llmopt.core.optimization import LoadPlan
+
 
 __all__ = ["Awq"]
 
@@ -120,7 +121,7 @@ class Awq(CalibratedQuantizer):
             known["zero_point"] = not known["sym"]
         return super().described_by(known, **options)
 
-    def quantize(self, plan: LoadPlan, folder: Path) -> None:
+    def quantize(self, plan: ModelSource, folder: Path) -> None:
         """By GPTQModel, on the plan's device."""
         refuse_groups(plan, self.group_size)
         import torch
@@ -143,11 +144,3 @@ class Awq(CalibratedQuantizer):
         with elsewhere():
             model.quantize(texts, batch_size=1, backend=backend)
         model.save(str(folder))
-
-    def load_quantized(self, plan: LoadPlan) -> None:
-        """Choose the kernel."""
-        if self.backend == "auto" or "quantization_config" in plan.load:
-            return
-        from transformers import AwqConfig
-
-        plan.set("load", "quantization_config", AwqConfig(bits=self.bits, backend=self.backend), by="awq")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.optimization import AccuracyLimits, one_of
-from pytest_llmopt.optimizations.quantization._integrated import CheckpointOnlyQuantizer
+from pytest_llmopt.optimizations.quantization._checkpoint_only import CheckpointOnlyQuantizer
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.requirements import Requirement

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from pytest_llmopt.core.errors import OptionError
-from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, one_of
+from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Package, Requirement
 from pytest_llmopt.core.values import NonNegative
 from pytest_llmopt.core.weight_format import WeightFormat
@@ -104,21 +104,3 @@ class BitsAndBytes(Quantizer):
         stated["bnb_4bit_compute_dtype"] = str(stated["bnb_4bit_compute_dtype"]).removeprefix("torch.")
         kept = {key: stated[key] for name, key in cls.config_names.items() if ONLY_AT[name] == bits and key in stated}
         return super().described_by({"bits": bits, **kept}, **options)
-
-    def for_transformers(self, plan: LoadPlan) -> None:
-        """Quantize while loading."""
-        import torch
-        from transformers import BitsAndBytesConfig
-
-        dtype = self.compute_dtype or (plan.dtype if plan.dtype in COMPUTE_DTYPES else "bfloat16")
-        config = (
-            BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=float(self.threshold))
-            if self.bits == 8  # noqa: PLR2004 - bits
-            else BitsAndBytesConfig(
-                load_in_4bit=True,
-                bnb_4bit_quant_type=self.quant_type,
-                bnb_4bit_use_double_quant=self.double_quant,
-                bnb_4bit_compute_dtype=getattr(torch, dtype),
-            )
-        )
-        plan.set("load", "quantization_config", config, by="bitsandbytes")

@@ -10,15 +10,16 @@ from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Package, Requirement
 from pytest_llmopt.core.weight_format import WeightFormat
 from pytest_llmopt.optimizations.quantization._calibrated import CalibratedQuantizer
-from pytest_llmopt.optimizations.quantization._unpacked import ON_GRID, STORED, stored_bytes_per_weight, unpacked_claims
+from pytest_llmopt.optimizations.quantization._unpacked import STORED, unpacked_claims
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from pytest_llmopt.core.applying import ModelSource
     from pytest_llmopt.core.claims import Claim, Use
     from pytest_llmopt.core.figures import Figures
-    from pytest_llmopt.core.optimization import LoadPlan
+
 
 __all__ = ["CompressedTensors"]
 
@@ -150,17 +151,9 @@ class CompressedTensors(CalibratedQuantizer):
         stated = {"scheme": scheme, "group_size": size, "format": config.get("format")}
         return cls(**{**stated, **options})
 
-    def quantize(self, plan: LoadPlan, folder: Path) -> None:
+    def quantize(self, plan: ModelSource, folder: Path) -> None:
         """Rounded to nearest by the library's own quantizing, with the largest value of each group as its scale."""
         from pytest_llmopt.optimizations.quantization._compressing import compress
 
         texts = self.calibration_texts
         compress(plan, folder, self.scheme, texts, group_size=self.group_size, file_format=self.format)
-
-    def load_quantized(self, plan: LoadPlan) -> None:
-        """Look at the file, and at the weights in memory."""
-        from pytest_llmopt.optimizations.quantization._compressing import on_grid
-
-        weights = plan.weights or plan.model
-        plan.measure[STORED] = lambda model: stored_bytes_per_weight(model, weights)
-        plan.measure[ON_GRID] = on_grid

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.errors import ModelError, OptionError
-from pytest_llmopt.core.loading import LoadPolicy, locate
+from pytest_llmopt.core.loading import LoadPolicy
 from pytest_llmopt.core.model_files import check_model, check_quantization, config_of
 from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.quoting import explained, quoted, said
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from pytest_llmopt.core.claims import Claim, Use
     from pytest_llmopt.core.figures import Figures
-    from pytest_llmopt.core.optimization import LoadPlan
     from pytest_llmopt.core.requirements import Requirement
     from pytest_llmopt.core.weight_format import WeightFormat
 
@@ -94,15 +93,15 @@ class Configured(Quantizer):
     def requirements(self) -> tuple[Requirement, ...]:
         """Those of the method; none yet where the checkpoint is still to be downloaded."""
         try:
-            return () if self._known is None else self._known.requirements
+            return () if self.known is None else self.known.requirements
         except ModelError:
             return ()
 
     @property
     def accuracy_limits(self) -> AccuracyLimits:
         """Those of the method; of one that is not known here, those of 4 bits or of 8."""
-        if self._known is not None:
-            return self._known.accuracy_limits
+        if self.known is not None:
+            return self.known.accuracy_limits
         if self._bits >= 8:  # noqa: PLR2004 - bits
             return AccuracyLimits(0.01, 0.95, 1.02, "arXiv:2411.02355: FP8 is lossless, INT8 loses 1-3 %")
         return AccuracyLimits(0.10, 0.86, 1.10, "arXiv:2411.02355: W4A16 rivals 8 bits; wider, for other formats")
@@ -110,17 +109,17 @@ class Configured(Quantizer):
     @property
     def bytes_per_weight(self) -> float:
         """As the method promises."""
-        return self._bits / 8 if self._known is None else self._known.bytes_per_weight
+        return self._bits / 8 if self.known is None else self.known.bytes_per_weight
 
     @property
     def activations(self) -> str | None:
         """As the method promises."""
-        return None if self._known is None else self._known.activations
+        return None if self.known is None else self.known.activations
 
     @property
     def figures(self) -> Figures:
         """As the method says."""
-        return {"bits": self._bits} if self._known is None else self._known.figures
+        return {"bits": self._bits} if self.known is None else self.known.figures
 
     @property
     def weight_format(self) -> WeightFormat | None:
@@ -130,7 +129,7 @@ class Configured(Quantizer):
         it is of GPTQ or AWQ both is allowed for; None of other checkpoints.
         """
         try:
-            form = None if self._known is None else self._known.weight_format
+            form = None if self.known is None else self.known.weight_format
         except ModelError:  # it is not here yet
             return None
         if not self.checkpoint or form is None:
@@ -140,7 +139,7 @@ class Configured(Quantizer):
 
     def claims(self, use: Use) -> Sequence[Claim]:
         """As the method does."""
-        return super().claims(use) if self._known is None else self._known.claims(use)
+        return super().claims(use) if self.known is None else self.known.claims(use)
 
     @property
     def brings_weights(self) -> bool:
@@ -163,36 +162,23 @@ class Configured(Quantizer):
         folder = place_of(self.checkpoint, policy, "checkpoint")
         if folder is not None:
             check_model(folder, self.checkpoint, policy, "checkpoint", tokenizer=False)
-            self._check_expected()
+            self.check_expected()
 
-    def for_transformers(self, plan: LoadPlan) -> None:
-        """Load the checkpoint, or quantize while loading.
+    def check_expected(self) -> None:
+        """Refuse a checkpoint that is not what the options say.
 
         Raises:
-            OptionError: the checkpoint is not what the options say, or neither it nor a config is given.
-            ModelError: the checkpoint's config cannot be read.
+            OptionError: naming what is asked for and what the checkpoint has.
         """
-        if not self.checkpoint and self.config is None:
-            raise OptionError(UNNAMED)
-        if self.config is not None:
-            plan.set("load", "quantization_config", self.config.value, by="quantized(config=)")
-        if self.checkpoint:
-            read_config(self.checkpoint, download=plan.policy.download)
-            self._check_expected()
-            plan.weights = locate(self.checkpoint)
-        if self._known is not None:
-            self._known.load_quantized(plan)
-
-    def _check_expected(self) -> None:
         found = str(self._content.get("quant_method", ""))
         if self.method and plain_name(found) != self.method:
             msg = f"quantized({self.method!r}) is asked for, but {self.checkpoint} says quant_method={found!r}"
             raise OptionError(msg)
-        if self._known is None:
+        if self.known is None:
             return
         for name, wanted in self.options:
-            states = getattr(self._known, name)
-            if name not in self._known.loading_options and states != wanted:
+            states = getattr(self.known, name)
+            if name not in self.known.loading_options and states != wanted:
                 msg = f"{name}={wanted!r} is asked for, but the config of {self.checkpoint} has {name}={states!r}"
                 raise OptionError(msg)
 
@@ -204,7 +190,7 @@ class Configured(Quantizer):
         return read_config(self.checkpoint) if self.checkpoint else {}
 
     @cached_property
-    def _known(self) -> Quantizer | None:
+    def known(self) -> Quantizer | None:
         """The method with the options that the config states, where there is a file for it."""
         registry = Registry("optimizations", "optimization")
         name = f"quantization.{plain_name(str(self._content.get('quant_method', '')))}"

@@ -5,16 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Cuda, Requirement
 from pytest_llmopt.core.values import Count
 from pytest_llmopt.optimizations.quantization._integrated import HUB_KERNELS, LibraryQuantizer, needs
 from pytest_llmopt.optimizations.quantization._unpacked import (
-    ON_GRID,
-    STORED,
-    as_stored,
-    stored_bytes_per_weight,
     unpacked_claims,
 )
 
@@ -22,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_llmopt.core.claims import Claim, Use
-    from pytest_llmopt.core.optimization import LoadPlan
+
 
 __all__ = ["Fp8"]
 
@@ -83,24 +78,3 @@ class Fp8(LibraryQuantizer):
         """The block of a checkpoint."""
         rows, columns = config.get("weight_block_size") or (128, 128)
         return super().described_by({**config, "block_rows": rows, "block_columns": columns}, **options)
-
-    def for_transformers(self, plan: LoadPlan) -> None:
-        """Quantize while loading.
-
-        Raises:
-            OptionError: there is no checkpoint to unpack.
-        """
-        if self.dequantize:
-            msg = "dequantize=True unpacks a checkpoint: write quantized('fp8', checkpoint=..., dequantize=True)"
-            raise OptionError(msg)
-        super().for_transformers(plan)
-
-    def load_quantized(self, plan: LoadPlan) -> None:
-        """Unpack it where that is asked for, and look at the file and at the weights."""
-        if self.dequantize:
-            from transformers import FineGrainedFP8Config
-
-            weights = plan.weights or plan.model
-            plan.set("load", "quantization_config", FineGrainedFP8Config(dequantize=True), by="fp8")
-            plan.measure[STORED] = lambda model: stored_bytes_per_weight(model, weights)
-            plan.measure[ON_GRID] = lambda model: as_stored(model, weights, (self.block_rows, self.block_columns))

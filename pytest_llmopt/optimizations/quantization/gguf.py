@@ -13,16 +13,17 @@ from pytest_llmopt.core.requirements import Package, Requirement
 from pytest_llmopt.core.weight_format import WeightFormat
 from pytest_llmopt.optimizations.quantization import _gguf_file
 from pytest_llmopt.optimizations.quantization._calibrated import CheckpointQuantizer
-from pytest_llmopt.optimizations.quantization._unpacked import ON_GRID, STORED, unpacked_claims
+from pytest_llmopt.optimizations.quantization._unpacked import unpacked_claims
 from pytest_llmopt.optimizations.quantization._weight_claims import weight_claims
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_llmopt.core.applying import ModelSource
     from pytest_llmopt.core.claims import Claim, Use
     from pytest_llmopt.core.figures import Figures
     from pytest_llmopt.core.loading import LoadPolicy
-    from pytest_llmopt.core.optimization import LoadPlan
+
 
 __all__ = ["Gguf"]
 
@@ -119,32 +120,9 @@ class Gguf(CheckpointQuantizer):
         if self.file:
             _gguf_file.refuse_other_files(Path(self.file))
 
-    def for_transformers(self, plan: LoadPlan) -> None:
-        """Load the file, written first where none is given."""
-        if self.file:
-            plan.weights = str(Path(self.file).parent)
-            self.load_quantized(plan)
-        else:
-            super().for_transformers(plan)
-
-    def quantize(self, plan: LoadPlan, folder: Path) -> None:
+    def quantize(self, plan: ModelSource, folder: Path) -> None:
         """By the gguf package, rounded to nearest."""
         _gguf_file.write(plan, folder / _gguf_file.NAME, self._type)
-
-    def load_quantized(self, plan: LoadPlan) -> None:
-        """With the configuration of the model under test: Transformers reads no soft-capping from a file."""
-        from transformers import AutoConfig
-
-        file = Path(self.file) if self.file else Path(str(plan.weights)) / _gguf_file.NAME
-        if self.file and self.quant_type not in {None, found := _gguf_file.type_of(file)}:
-            msg = f"quant_type={self.quant_type!r} is asked for, but most of {self.file} is {found}"
-            raise OptionError(msg)
-        config = AutoConfig.from_pretrained(plan.model, local_files_only=not plan.policy.download)
-        plan.set("load", "gguf_file", file.name, by="gguf")
-        plan.set("load", "config", config, by="gguf")
-        plan.after_load.append(lambda model: _gguf_file.refuse_left_over(model, file))
-        plan.measure[STORED] = lambda model: _gguf_file.stored_bytes_per_weight(model, file)
-        plan.measure[ON_GRID] = lambda model: _gguf_file.as_decoded(model, file)
 
     @property
     def _type(self) -> str:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from pytest_llmopt.core.applying import ModelSource
     from pytest_llmopt.core.claims import Claim, Use
-    from pytest_llmopt.core.optimization import LoadPlan
+
 
 __all__ = ["Gptq"]
 
@@ -121,7 +122,7 @@ class Gptq(CalibratedQuantizer):
             raise OptionError(msg)
         return super().described_by(config, **options)
 
-    def quantize(self, plan: LoadPlan, folder: Path) -> None:
+    def quantize(self, plan: ModelSource, folder: Path) -> None:
         """By GPTQModel, on the plan's device."""
         refuse_groups(plan, self.group_size)
         import torch
@@ -146,11 +147,3 @@ class Gptq(CalibratedQuantizer):
         with elsewhere():
             model.quantize(texts, batch_size=1)
         model.save(str(folder))
-
-    def load_quantized(self, plan: LoadPlan) -> None:
-        """Choose the kernel."""
-        if self.backend == "auto" or "quantization_config" in plan.load:
-            return
-        from transformers import GPTQConfig
-
-        plan.set("load", "quantization_config", GPTQConfig(bits=self.bits, backend=self.backend), by="gptq")

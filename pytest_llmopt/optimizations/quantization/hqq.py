@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pytest_llmopt.core.errors import OptionError, RequirementMissingError
-from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, one_of
+from pytest_llmopt.core.errors import OptionError
+from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Cuda, Package, Requirement
 from pytest_llmopt.core.weight_format import WeightFormat
-from pytest_llmopt.optimizations.quantization._quantizer import Quantizer, refuse_saving
+from pytest_llmopt.optimizations.quantization._quantizer import Quantizer
 from pytest_llmopt.optimizations.quantization._rounding import rounding_limits
-from pytest_llmopt.optimizations.quantization._shapes import bytes_beside_codes, refuse_groups, share_a_scale
+from pytest_llmopt.optimizations.quantization._shapes import bytes_beside_codes, share_a_scale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,40 +96,3 @@ class Hqq(Quantizer):
         if stated.get("group_size", 0) is None:
             stated["group_size"] = -1
         return cls(**{**stated, **options})
-
-    def for_transformers(self, plan: LoadPlan) -> None:
-        """Quantize the loaded model."""
-        if self.group_size > 0:
-            refuse_groups(plan, self.group_size, of="columns" if self.axis else "rows")
-        plan.after_load.append(lambda model: self._quantize(model, plan.device))
-
-    def load_quantized(self, plan: LoadPlan) -> None:
-        """Quantize after loading where a config is given: Transformers 5 cannot while loading.
-
-        Raises:
-            RequirementMissingError: a checkpoint, which Transformers 5 does not load.
-        """
-        if plan.weights is not None:
-            msg = "needs a Transformers that loads HQQ checkpoints: 5.23.0 says 'HQQ is not available yet'"
-            name = "hqq"
-            raise RequirementMissingError(name, msg)
-        plan.load.pop("quantization_config", None)
-        self.for_transformers(plan)
-
-    def _quantize(self, model: Any, device: str) -> None:
-        from hqq.core.quantize import BaseQuantizeConfig, HQQBackend, HQQLinear
-        from hqq.models.hf.base import AutoHQQHFModel
-
-        group_size = None if self.group_size < 0 else self.group_size
-        config = BaseQuantizeConfig(nbits=self.bits, group_size=group_size, axis=self.axis)
-        AutoHQQHFModel.quantize_model(model, quant_config=config, compute_dtype=model.dtype, device=device)
-        if self.backend in {"pytorch", "aten"}:
-            # `HQQLinear.set_backend` would change every model of this process.
-            for module in model.modules():
-                if isinstance(module, HQQLinear):
-                    module.forward = getattr(module, HQQBackend[self.backend.upper()].value)
-        else:
-            from hqq.utils.patching import prepare_for_inference
-
-            prepare_for_inference(model, backend=self.backend)
-        refuse_saving(model, "Transformers 5 cannot load what hqq would save")

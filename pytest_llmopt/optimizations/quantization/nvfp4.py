@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.requirements import Cuda, Requirement
 from pytest_llmopt.optimizations.quantization._integrated import HUB_KERNELS, LibraryQuantizer, needs
-
-if TYPE_CHECKING:
-    from pytest_llmopt.core.optimization import LoadPlan
 
 __all__ = ["Nvfp4"]
 
@@ -21,15 +17,6 @@ class Nvfp4(LibraryQuantizer):
     """Linear layers in float4_e2m1, quantized while loading."""
 
     config_class: ClassVar[str] = "NVFP4Config"
-
-    def load_quantized(self, plan: LoadPlan) -> None:  # noqa: ARG002 - as the base has it
-        """Refuse: Transformers neither writes such a checkpoint nor reads one.
-
-        Raises:
-            OptionError: always.
-        """
-        msg = "Transformers does not load nvfp4 checkpoints: write quantized('nvfp4'), which quantizes while loading"
-        raise OptionError(msg)
 
     @property
     def requirements(self) -> tuple[Requirement, ...]:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.errors import OptionError
-from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, one_of
+from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Compiler, Package, Requirement
 from pytest_llmopt.core.weight_format import WeightFormat
-from pytest_llmopt.optimizations.quantization._calibrated import calibration_file
-from pytest_llmopt.optimizations.quantization._quantizer import Quantizer, refuse_saving
+from pytest_llmopt.optimizations.quantization._quantizer import Quantizer
 from pytest_llmopt.optimizations.quantization._rounding import rounding_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pytest_llmopt.core.figures import Figures
 
 __all__ = ["Quanto"]
@@ -86,37 +83,3 @@ class Quanto(Quantizer):
         """Groups at int4 and int2 only."""
         bits = BITS[self.weights]
         return {"bits": bits, "group": GROUPS[0] if bits < 8 else "channel"}  # noqa: PLR2004 - bits
-
-    def for_transformers(self, plan: LoadPlan) -> None:
-        """Quantize while loading; with activations afterwards, by the library itself, as Transformers says to."""
-        if self.activations is None:
-            from transformers import QuantoConfig
-
-            plan.set("load", "quantization_config", QuantoConfig(weights=self.weights), by="quanto")
-        else:
-            plan.after_load.append(self._calibrator(plan))
-
-    def load_quantized(self, plan: LoadPlan) -> None:
-        """Quantize activations as well where a config asks for it, which Transformers refuses to."""
-        if self.activations is not None:
-            plan.load.pop("quantization_config", None)
-            self.for_transformers(plan)
-
-    def _calibrator(self, plan: LoadPlan) -> Callable[[Any], None]:
-        def quantize_all(model: Any) -> None:
-            import torch
-            from optimum.quanto import Calibration, freeze, quantize
-            from transformers import AutoTokenizer
-
-            from pytest_llmopt.core.prompts import PromptSet
-
-            tokenizer = AutoTokenizer.from_pretrained(plan.model, local_files_only=not plan.policy.download)
-            head = [name for name, module in model.named_modules() if module is model.get_output_embeddings()]
-            quantize(model, weights=f"q{self.weights}", activations=f"q{self.activations}", exclude=head)
-            with torch.no_grad(), Calibration():
-                for prompt in PromptSet.load(calibration_file(self.calibration)).take(SAMPLES):
-                    model(tokenizer(prompt.text, return_tensors="pt").input_ids.to(model.device))
-            freeze(model)
-            refuse_saving(model, "Transformers cannot load activations that quanto has calibrated")
-
-        return quantize_all

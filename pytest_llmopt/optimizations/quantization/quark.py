@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from pytest_llmopt.core.optimization import AccuracyLimits, one_of
-from pytest_llmopt.optimizations.quantization._integrated import CheckpointOnlyQuantizer, needs
+from pytest_llmopt.optimizations.quantization._checkpoint_only import CheckpointOnlyQuantizer
+from pytest_llmopt.optimizations.quantization._integrated import needs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

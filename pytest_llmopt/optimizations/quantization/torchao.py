@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from pytest_llmopt.core.errors import OptionError
-from pytest_llmopt.core.optimization import AccuracyLimits, LoadPlan, one_of
+from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Package, Requirement
 from pytest_llmopt.core.weight_format import WeightFormat
 from pytest_llmopt.optimizations.quantization._quantizer import Quantizer
 from pytest_llmopt.optimizations.quantization._rounding import rounding_limits
-from pytest_llmopt.optimizations.quantization._shapes import refuse_groups
-from pytest_llmopt.optimizations.quantization._torchao import LAYOUTS, SCHEMES, Scheme, config_of, stated_by
+from pytest_llmopt.optimizations.quantization._torchao import LAYOUTS, SCHEMES, Scheme, stated_by
 from pytest_llmopt.optimizations.quantization._weight_claims import product_claim
 
 if TYPE_CHECKING:
@@ -123,16 +122,3 @@ class TorchAo(Quantizer):
     def described_by(cls, config: Mapping[str, Any], **options: Any) -> Self:
         """The scheme from the name of torchao's own config, the rest from its fields."""
         return cls(**{**stated_by(config), **options})
-
-    def for_transformers(self, plan: LoadPlan) -> None:
-        """Quantize while loading."""
-        from transformers import TorchAoConfig
-
-        if self.group > 0:
-            refuse_groups(plan, self.group)
-        layout = self.layout if self.layout != "auto" else "opaque" if plan.device == "cpu" else "tile_packed_to_4d"
-        if layout == "opaque" and self.group > 128:  # noqa: PLR2004 - of its kernel
-            msg = f"group_size={self.group} is not possible with layout='opaque'; allowed: 32, 64, 128"
-            raise OptionError(msg)
-        config = config_of(self.scheme, self.width, self.group, self.symmetric, layout)
-        plan.set("load", "quantization_config", TorchAoConfig(config), by="torchao")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.requirements import Cuda, Requirement
 from pytest_llmopt.core.values import LARGEST, Count, Range
-from pytest_llmopt.optimizations.quantization._integrated import CheckpointOnlyQuantizer, needs
+from pytest_llmopt.optimizations.quantization._checkpoint_only import CheckpointOnlyQuantizer
+from pytest_llmopt.optimizations.quantization._integrated import needs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

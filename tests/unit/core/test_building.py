@@ -6,7 +6,8 @@ import pytest
 
 from pytest_llmopt.core.errors import CombinationError, OptionError
 from pytest_llmopt.core.loading import LoadPolicy
-from pytest_llmopt.core.optimization import LoadPlan, build, one_of
+from pytest_llmopt.core.optimization import build, one_of
+from pytest_llmopt.engines._transformers.plan import LoadPlan
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from typing import ClassVar
 
 import pytest
 
+from pytest_llmopt.core.applying import apply
 from pytest_llmopt.core.errors import ModelError, OptionError
 from pytest_llmopt.core.loading import LoadPolicy, locate
-from pytest_llmopt.core.optimization import LoadPlan, build
+from pytest_llmopt.core.optimization import build
+from pytest_llmopt.engines._transformers.plan import LoadPlan
 from pytest_llmopt.optimizations.quantization._calibrated import CalibratedQuantizer, model_folder
 from pytest_llmopt.optimizations.quantization._quiet import quietly, seeded
 from pytest_llmopt.optimizations.quantization._shapes import refuse_groups
@@ -51,7 +53,7 @@ def made(model, tmp_path):
     def load(method, **changes):
         plan = LoadPlan(str(model), "float32", "cpu", LoadPolicy(cache=tmp_path / "cache"))
         plan = dataclasses.replace(plan, **changes)
-        method.for_transformers(plan)
+        apply("transformers", "quantization.test", method, plan)
         return plan.weights
 
     return load

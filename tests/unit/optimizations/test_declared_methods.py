@@ -2,11 +2,13 @@
 
 import pytest
 
+from pytest_llmopt.core.applying import apply
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.loading import LoadPolicy
-from pytest_llmopt.core.optimization import LoadPlan, build
+from pytest_llmopt.core.optimization import build
 from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.requirements import Cuda
+from pytest_llmopt.engines._transformers.plan import LoadPlan
 from pytest_llmopt.optimizations.quantization._integrated import LibraryQuantizer
 
 OPTIMIZATIONS = Registry("optimizations", "optimization")
@@ -46,7 +48,7 @@ def test_a_config_of_transformers_gives_the_options_back(name):
 def test_what_loads_checkpoints_only_says_what_to_write(name):
     plan = LoadPlan("tiny-llama", "float32", "cpu", LoadPolicy())
     with pytest.raises(OptionError, match=rf"write quantized\('{name}', checkpoint=\.\.\.\)"):
-        method(name).for_transformers(plan)
+        apply("transformers", f"quantization.{name}", method(name), plan)
 
 
 @pytest.mark.parametrize("name", NEED_A_GPU)
@@ -56,8 +58,9 @@ def test_what_needs_a_gpu_says_so(name):
 
 def test_unpacking_a_checkpoint_needs_no_gpu_and_quantizing_does():
     assert method("fp8", dequantize=True).requirements == ()
+    plan = LoadPlan("m", "float32", "cpu", LoadPolicy())
     with pytest.raises(OptionError, match="checkpoint="):
-        method("fp8", dequantize=True).for_transformers(LoadPlan("m", "float32", "cpu", LoadPolicy()))
+        apply("transformers", "quantization.fp8", method("fp8", dequantize=True), plan)
 
 
 @pytest.mark.parametrize(

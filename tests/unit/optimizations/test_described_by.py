@@ -4,10 +4,11 @@ import json
 
 import pytest
 
+from pytest_llmopt.core.applying import apply
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.loading import LoadPolicy, locate
-from pytest_llmopt.core.optimization import LoadPlan
 from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.engines._transformers.plan import LoadPlan
 
 OPTIMIZATIONS = Registry("optimizations", "optimization")
 OPTIONS = [
@@ -30,7 +31,7 @@ OPTIONS = [
 
 def written_by(optimization):
     plan = LoadPlan(locate("tiny-llama"), "float32", "cpu", LoadPolicy())
-    optimization.for_transformers(plan)
+    apply("transformers", "", optimization, plan)
     return json.loads(plan.load["quantization_config"].to_json_string(use_diff=False))
 
 

@@ -1,0 +1,1 @@
+"""How Transformers applies optimizations: a file for each, under its registered name."""
