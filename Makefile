@@ -24,7 +24,7 @@ AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 TORCHINDUCTOR_CACHE_DIR
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install gate gate-margins quantization test test-slow test-portable check format zoo bench calibration enginecost mutation architectures wheel clean
+.PHONY: help install gate gate-margins quantization test test-slow test-portable check format zoo bench calibration enginecost engines mutation architectures wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -78,6 +78,9 @@ calibration: $(READY) ## verify every test's false-alarm rate, into benchmarks/c
 
 enginecost: $(READY) ## measure what evidence and an equivalence check cost, into benchmarks/engine_cost/
 	$(BIN)/python benchmarks/engine_cost/measure.py
+
+engines: $(READY) ## measure what another process costs and contains, into benchmarks/engines/
+	$(BIN)/python benchmarks/engines/measure.py
 
 mutation: $(READY) .llmopt/peers ## real bugs and benign differences before every judge, into benchmarks/mutation/ (SEED=0, MUTANTS=DIR, SAMPLE=80; resumes)
 	$(BIN)/python benchmarks/mutation/run.py --seed $(SEED) $(if $(MUTANTS),--mutants $(MUTANTS)) $(if $(SAMPLE),--sample $(SAMPLE))

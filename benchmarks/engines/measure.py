@@ -1,0 +1,336 @@
+"""What another process costs and contains: overhead, faults, and the mutation benchmark inline and isolated.
+
+    python benchmarks/engines/measure.py [--rounds 7] [--only overhead]
+
+Prints the figures and saves them to `results.json` beside this file; a part that is not measured keeps its figures.
+Ratios are taken in one run, in alternation, since the machines are shared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+RESULTS = HERE / "results.json"
+sys.path[:0] = [str(ROOT / "tests" / "integration"), str(ROOT / "benchmarks" / "mutation")]
+
+from pytest_llmopt.core.files import write_json  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_llmopt.core.side import Side
+
+INLINE = ("raises", "hangs", "sys_exit")
+"""Faults that a process survives: the others end it, and with it the run."""
+SAMPLE = (
+    *("kv01_mask_dropped", "kv09_windows_swapped", "sp_last_proposal_unchecked", "sp_room_ignored"),
+    *("sp01_accepts_everything", "at12_heads_tiled", "wq10_bias_twice", "wq05_group_index_ignored"),
+    *("aq01_cache_without_scale", "cg01_buffer_overwritten", "bp01_position_from_cache", "sl05_temperature_twice"),
+    *("ex02_rope_rows_left_permuted", "pf05_layers_unpatched", "ld_layers_shifted", "ld_late_rows_zero"),
+    *("bn02_batch_of_one", "bn06_batch_of_three", "bn14_another_seed", "bn_chunked_prefill"),
+)
+"""Of the mutation benchmark: of each category at least one, and benign differences."""
+TESTS = """
+from pytest_llmopt import llmopt
+pytestmark = llmopt.engine("bigram")
+
+{isolated}
+@llmopt.optimization("planted.fault", what={what!r})
+def test_fault(candidate, reference, prompts):
+    llmopt.assert_equivalent(candidate, reference, prompts, max_new_tokens=8)
+
+{isolated}
+@llmopt.optimization("planted.fault")
+def test_after(candidate, reference, prompts):
+    llmopt.assert_equivalent(candidate, reference, prompts, max_new_tokens=8)
+"""
+
+
+def overhead(rounds: int) -> dict[str, Any]:
+    """Wall seconds of checks of the zoo, both sides in this process and both in workers, in alternation."""
+    from pytest_llmopt.checks.accurate import accurate
+    from pytest_llmopt.checks.equivalent import equivalent
+    from pytest_llmopt.core.loading import LoadPolicy, fixtures_folder
+    from pytest_llmopt.core.prompts import PromptSet
+    from pytest_llmopt.core.registry import Registry
+    from pytest_llmopt.core.variant import Applied, Variant
+    from pytest_llmopt.runtime.loader import Loader
+    from pytest_llmopt.runtime.places import Places
+
+    prompts = PromptSet.load(fixtures_folder() / "prompts" / "default.jsonl")
+    optimizations = Registry("optimizations", "optimization")
+    static = Applied("decoding.static_cache", optimizations.load("decoding.static_cache")())
+    nf4 = Applied("quantization.bitsandbytes", optimizations.load("quantization.bitsandbytes")())
+    cases: dict[str, tuple[Any, Any]] = {"equivalent": (equivalent, static), "accurate": (accurate, nf4)}
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        loaders = {
+            where: Loader(Registry("engines", "engine"), LoadPolicy(threads=1), places=Places(isolate=isolate))
+            for where, isolate in (("inline", False), ("worker", True))
+        }
+        for name, (check, applied) in cases.items():
+            for model in ("tiny-llama", "tiny-qwen", "tiny-gemma"):
+                plain = Variant(model, dtype="float32", device="cpu")
+                sides: dict[str, tuple[Side, Side]] = {}
+                for where, loader in loaders.items():
+                    context = loader.context(Path(folder) / where)
+                    candidate = loader.side(replace(plain, optimizations=(applied,)), "candidate", context)
+                    sides[where] = candidate, loader.side(plain, "reference", context)
+                seconds: dict[str, list[float]] = {where: [] for where in sides}
+                statuses = set()
+                for round_ in range(rounds + 1):  # the first measures the noise floor, and warms up
+                    for where, (candidate, reference) in sides.items():
+                        started = time.perf_counter()
+                        verdict = check(candidate, reference, prompts)
+                        statuses.add(str(verdict.status))
+                        if round_:
+                            seconds[where].append(time.perf_counter() - started)
+                ratios = [worker / inline for inline, worker in zip(seconds["inline"], seconds["worker"], strict=True)]
+                ratio = statistics.median(ratios)
+                found[f"{name} {model}"] = {"ratio": ratio, "ratios": ratios, "statuses": sorted(statuses), **seconds}
+                print(
+                    f"{name} {model}: {ratio:.3f} times inline ({', '.join(f'{own:.3f}' for own in ratios)})",
+                    flush=True,
+                )
+        for loader in loaders.values():
+            loader.close()
+    return {"cases": found, "ratio": statistics.median(case["ratio"] for case in found.values()), "limit": 1.05}
+
+
+def faults(_rounds: int) -> dict[str, Any]:
+    """Every fault, isolated, and inline where the run survives it: whose it is said to be, and what is left."""
+    from bigram import FAULTS
+
+    rows = {}
+    for what in FAULTS:
+        for where in ("isolated", *(("inline",) if what in INLINE else ())):
+            rows[f"{what}, {where}"] = row = _fault(what, where)
+            print(f"{what}, {where}: {row}", flush=True)
+    own = sum(row["own"] for row in rows.values())
+    lost, left = sum(row["lost"] for row in rows.values()), sum(row["left"] for row in rows.values())
+    ends = {str(how.name): _left_after(how) for how in (signal.SIGINT, signal.SIGKILL)}
+    print(f"{own} of {len(rows)} told as that test's own, {lost} verdicts lost, {left} processes left; after {ends}")
+    return {"rows": rows, "own": own, "of": len(rows), "lost": lost, "left": left, "left_after": ends}
+
+
+def _fault(what: str, where: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = _project(Path(name), what, where)
+        # What hangs in this process is ended by the limit of the test, and that is the longer the more it may take.
+        done = subprocess.run(
+            _pytest("--llmopt-timeout", "15"), cwd=folder, env=_variables(name), capture_output=True, check=False
+        )
+        report = json.loads((folder / ".llmopt/report.json").read_text())
+        records = {item["nodeid"].partition("::test_")[2].partition("[")[0]: item for item in report["records"]}
+        own = records.get("fault", {}).get("status") == "ERROR"
+        lost = records.get("after", {}).get("status") != "PASS"
+        return {"own": own, "lost": int(lost), "left": _left(name), "exit": done.returncode}
+
+
+def _left_after(how: signal.Signals) -> int:
+    """Processes that are left when a run ends so in the middle of a request."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = _project(Path(name), "hangs", "isolated")
+        process = subprocess.Popen(
+            _pytest(), cwd=folder, env=_variables(name), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until = time.monotonic() + 60
+        while not _left(name, patience=0) and time.monotonic() < until:
+            time.sleep(0.1)
+        time.sleep(1)
+        process.send_signal(how)
+        process.wait(60)
+        return _left(name)
+
+
+def _project(folder: Path, what: str, where: str) -> Path:
+    (folder / "conftest.py").write_text((ROOT / "tests/integration/bigram.py").read_text())
+    isolated = "@llmopt.isolated()" if where == "isolated" else ""
+    (folder / "test_faults.py").write_text(TESTS.format(what=what, isolated=isolated))
+    return folder
+
+
+def _pytest(*options: str) -> list[str]:
+    return [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--llmopt-model", "tiny-llama", *options]
+
+
+def _variables(name: str) -> dict[str, str]:
+    return {**os.environ, "LLMOPT_WORKERS_OF": name}
+
+
+def _left(name: str, patience: float = 10.0) -> int:
+    """Workers of a run that are still there after a while."""
+    import psutil
+
+    until = time.monotonic() + patience
+    while True:
+        found = 0
+        for process in psutil.process_iter(["cmdline", "status"]):
+            with contextlib.suppress(psutil.Error):
+                ours = "runtime.worker.main" in " ".join(process.info["cmdline"] or ())
+                alive = process.info["status"] != psutil.STATUS_ZOMBIE
+                found += ours and alive and process.environ().get("LLMOPT_WORKERS_OF") == name
+        if not found or time.monotonic() > until:
+            return found
+        time.sleep(0.1)
+
+
+def mutation(_rounds: int) -> dict[str, Any]:
+    """The gate's word on a sample of the mutation benchmark, its candidates in this process and in one of their own."""
+    import torch
+    from cases import Case
+    from judging import JUDGES, quiet
+    from mutation import catalogue, load_offered
+
+    from pytest_llmopt.core.loading import LoadPolicy, fixtures_folder
+    from pytest_llmopt.core.prompts import PromptSet
+    from pytest_llmopt.core.registry import Registry
+    from pytest_llmopt.runtime.loader import Loader
+
+    quiet()
+    gate = load_offered(JUDGES["gate"])
+    prompts = PromptSet.load(fixtures_folder() / "prompts" / "default.jsonl")
+    entries = {entry.id: entry for entry in catalogue() if entry.id in SAMPLE}
+    rows: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        loader = Loader(Registry("engines", "engine"), LoadPolicy(threads=1))
+        for name in SAMPLE:
+            entry, said = entries[name], {}
+            for where in ("inline", "isolated"):
+                torch._dynamo.reset()  # noqa: SLF001 - the graphs of another candidate count against this one's limit
+                context = loader.context(Path(folder))
+                variant = replace(entry.variant(), process="own" if where == "isolated" else "")
+                candidate = loader.side(variant, context=context, anew=True)
+                reference = loader.side(entry.reference(), "reference", context)
+                try:
+                    said[where] = gate(Case(candidate, reference, prompts, seed=0))
+                finally:
+                    candidate.close()
+            same = [str(own).partition(",")[0] for own in said.values()]
+            rows[name] = {**said, "same": same[0] == same[1]}
+            print(f"{name}: {'same' if rows[name]['same'] else 'OTHER'}: {said}", flush=True)
+        loader.close()
+    return {"rows": rows, "same": sum(row["same"] for row in rows.values()), "of": len(rows)}
+
+
+def structure(_rounds: int) -> dict[str, Any]:
+    """Members of an engine, lines of the Transformers engine, import circles (types included), the groups of checks."""
+    sys.path.insert(0, str(ROOT / "tests" / "unit"))
+    import graphlib
+
+    import test_layers as layers
+
+    from pytest_llmopt.core.engine import Engine
+
+    graph: dict[str, set[str]] = {module: set() for module in layers.MODULES}
+    for item in layers.OURS:
+        if item.source not in (item.target, layers.PACKAGE):
+            graph[item.source].add(item.target)
+    try:
+        tuple(graphlib.TopologicalSorter(graph).static_order())
+        circles = 0
+    except graphlib.CycleError:
+        circles = 1
+    arrows = [(layers.folder_of(item.source), layers.folder_of(item.target)) for item in layers.OURS]
+    upward = sum(to not in {at, *layers.BELOW[at]} for at, to in arrows if at != layers.FACE)
+    checks = ROOT / "pytest_llmopt/checks"
+    file = (ROOT / "pytest_llmopt/engines/transformers.py").read_text()
+    methods = sum(isinstance(node, ast.FunctionDef) for node in ast.walk(ast.parse(file)))
+    found = {
+        "engine_members": len([name for name in vars(Engine) if not name.startswith("_")]),
+        "transformers_engine_lines": len(file.splitlines()),
+        "transformers_engine_functions": methods,
+        "import_circles": circles,
+        "upward_arrows": upward,
+        "checks_groups": sorted(path.name for path in checks.iterdir() if path.is_dir() and path.name != "__pycache__"),
+    }
+    print(found)
+    return found
+
+
+PARTS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "structure": structure,
+    "overhead": overhead,
+    "faults": faults,
+    "mutation": mutation,
+}
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The figures for people."""
+    lines = ["# Engines: what another process costs and contains", "", "Made by `make engines`.", ""]
+    if "structure" in results:
+        own = results["structure"]
+        lines += [
+            f"An engine has {own['engine_members']} members, the file of the Transformers engine "
+            f"{own['transformers_engine_lines']} lines. Import circles, types included: {own['import_circles']}; upward "
+            f"arrows: {own['upward_arrows']}.",
+            "",
+        ]
+    if "overhead" in results:
+        lines += ["| check | worker / inline, median |", "|:--|--:|"]
+        lines += [f"| {name} | {case['ratio']:.3f} |" for name, case in results["overhead"]["cases"].items()]
+        lines += ["", f"Median of all: {results['overhead']['ratio']:.3f} (wanted: at most 1.05).", ""]
+    if "faults" in results:
+        own = results["faults"]
+        after = ", ".join(f"{count} after {how}" for how, count in own["left_after"].items())
+        lines += [
+            (
+                f"{own['own']} of {own['of']} faults were told as that test's own, {own['lost']} verdicts were lost, "
+                f"{own['left']} processes were left after the run, {after}."
+            ),
+            "",
+            "| fault | told as its own | verdicts lost | processes left |",
+            "|:--|:--|--:|--:|",
+        ]
+        lines += [
+            f"| {name} | {'yes' if row['own'] else 'NO'} | {row['lost']} | {row['left']} |"
+            for name, row in own["rows"].items()
+        ]
+        lines.append("")
+    if "mutation" in results:
+        own = results["mutation"]
+        same = f"Of {own['of']} candidates of the mutation benchmark {own['same']} got the same verdict"
+        lines += [f"{same} in a process of their own as in this one.", ""]
+        lines += ["| candidate | in this process | in one of its own |", "|:--|:--|:--|"]
+        for name, row in own["rows"].items():
+            lines.append(f"| {name} | {row['inline'] or 'PASS'} | {row['isolated'] or 'PASS'} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print, save."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", choices=PARTS, action="append")
+    arguments = parser.parse_args()
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    for name in arguments.only or PARTS:
+        results[name] = PARTS[name](arguments.rounds)
+        results["measured"] = datetime.now(UTC).date().isoformat()
+        write_json(RESULTS, results)
+        (HERE / "RESULTS.md").write_text(markdown(results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
