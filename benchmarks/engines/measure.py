@@ -280,12 +280,9 @@ def markdown(results: dict[str, Any]) -> str:
     lines = ["# Engines: what another process costs and contains", "", "Made by `make engines`.", ""]
     if "structure" in results:
         own = results["structure"]
-        lines += [
-            f"An engine has {own['engine_members']} members, the file of the Transformers engine "
-            f"{own['transformers_engine_lines']} lines. Import circles, types included: {own['import_circles']}; upward "
-            f"arrows: {own['upward_arrows']}.",
-            "",
-        ]
+        size = f"the file of the Transformers engine {own['transformers_engine_lines']} lines"
+        arrows = f"import circles, types included: {own['import_circles']}; upward arrows: {own['upward_arrows']}"
+        lines += [f"An engine has {own['engine_members']} members, {size}; {arrows}.", ""]
     if "overhead" in results:
         lines += ["| check | worker / inline, median |", "|:--|--:|"]
         lines += [f"| {name} | {case['ratio']:.3f} |" for name, case in results["overhead"]["cases"].items()]

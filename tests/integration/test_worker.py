@@ -215,3 +215,78 @@ def test_an_interpreter_that_answers_and_is_no_worker_is_an_error_of_the_test(pr
     result = project.runpytest_inprocess("--llmopt-model", "tiny-llama", "--llmopt-python", f"bigram={given}")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*did not start as a worker: it ended with exit code 5*", "*gone*"])
+
+
+REAL = """
+from pytest_llmopt import llmopt
+
+@llmopt.isolated()
+@llmopt.optimization("planted.harm", what="segfault")
+def test_dies(candidate, reference, prompts):
+    llmopt.assert_equivalent(candidate, reference, prompts, num_prompts=4, max_new_tokens=4)
+
+@llmopt.isolated()
+@llmopt.optimization("planted.harm", what="patches")
+def test_patches_its_library(candidate, reference, prompts):
+    llmopt.assert_equivalent(candidate, reference, prompts, num_prompts=4, max_new_tokens=4)
+
+@llmopt.isolated()
+@llmopt.optimization("planted.harm", what="settings")
+def test_changes_the_process(candidate, reference, prompts):
+    llmopt.assert_equivalent(candidate, reference, prompts, num_prompts=4, max_new_tokens=4)
+
+@llmopt.isolated()
+@llmopt.static_cache()
+def test_sound(candidate, reference, prompts):
+    llmopt.assert_equivalent(candidate, reference, prompts, num_prompts=4, max_new_tokens=4, least_positions=8)
+"""
+HARM = """
+import ctypes
+from dataclasses import dataclass
+from typing import ClassVar
+from pytest_llmopt import Promise
+
+@dataclass(frozen=True)
+class Harm:
+    promise: ClassVar[Promise] = Promise.EQUIVALENT
+    requirements: ClassVar[tuple] = ()
+    conflicts: ClassVar[dict] = {}
+    what: str = ""
+
+    def for_transformers(self, plan):
+        plan.after_load.append(getattr(self, self.what))
+
+    def segfault(self, model):
+        forward = model.forward
+        def die(*args, **kwargs):
+            ctypes.string_at(0)
+        model.forward = die
+
+    def patches(self, model):
+        from transformers.models.llama.modeling_llama import LlamaMLP
+        own = LlamaMLP.forward
+        LlamaMLP.forward = lambda mlp, x: 1.5 * own(mlp, x)
+
+    def settings(self, model):
+        import torch
+        torch.set_default_dtype(torch.float64)
+        torch.set_num_threads(1)
+
+def pytest_llmopt_optimizations(config):
+    return {"planted.harm": Harm}
+"""
+
+
+def test_a_real_library_that_dies_or_is_patched_for_good_harms_nobody_else(project, own):
+    """What in this process would be "the reference changed" is a plain difference, and is judged."""
+    project.makeconftest(HARM)
+    project.makepyfile(REAL)
+    project.runpytest_subprocess("--llmopt-model", "tiny-llama", "-p", "no:benchmark")
+    records = json.loads(project.path.joinpath(".llmopt/report.json").read_text())["records"]
+    found = {item["nodeid"].partition("::test_")[2].partition("[")[0]: item for item in records}
+    assert found["dies"]["status"] == "ERROR"
+    assert "SIGSEGV" in found["dies"]["reason"]
+    assert found["patches_its_library"]["status"] == "FAIL"
+    assert found["changes_the_process"]["status"] != "ERROR"
+    assert found["sound"]["status"] == "PASS"
+    assert gone(own)
