@@ -7,7 +7,6 @@ than any answer of an engine.
 
 from __future__ import annotations
 
-import select
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     import socket
 
 CHUNK = 2**20
+SOON_S = 0.001
+"""The least that is waited: 0 would mean not to wait at all, which is another error."""
 
 
 class ChannelClosedError(Exception):
@@ -30,16 +31,24 @@ class Channel:
 
     socket: socket.socket
 
-    def send(self, value: object) -> None:
+    def send(self, value: object, until: float | None = None) -> None:
         """Send a value.
+
+        Args:
+            value: plain data.
+            until: of the monotonic clock; None waits for ever.
 
         Raises:
             WireError: it is no plain data; nothing was sent.
             ChannelClosedError: the other end is gone.
+            TimeoutError: the other end did not take it in time, as one that was stopped does not.
         """
         packed = pack(value)
         try:
+            self._wait_until(until)
             self.socket.sendall(packed)
+        except TimeoutError:
+            raise
         except OSError as error:
             raise ChannelClosedError from error
 
@@ -60,12 +69,11 @@ class Channel:
     def _read(self, count: int, until: float | None) -> bytes:
         parts, left = [], count
         while left:
-            wait = None if until is None else max(0.0, until - time.monotonic())
-            ready, _, _ = select.select([self.socket], [], [], wait)
-            if not ready:
-                raise TimeoutError
             try:
+                self._wait_until(until)
                 part = self.socket.recv(min(left, CHUNK))
+            except TimeoutError:
+                raise
             except OSError:
                 part = b""
             if not part:
@@ -73,6 +81,10 @@ class Channel:
             parts.append(part)
             left -= len(part)
         return b"".join(parts)
+
+    def _wait_until(self, until: float | None) -> None:
+        """Let the socket wait that long. Not `select`, which takes no file beyond the first 1024 of a process."""
+        self.socket.settimeout(None if until is None else max(SOON_S, until - time.monotonic()))
 
     def close(self) -> None:
         """Close this end."""

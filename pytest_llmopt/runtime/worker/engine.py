@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pytest_llmopt._version import __version__
 from pytest_llmopt.core import errors, requests
 from pytest_llmopt.core.errors import LlmoptError, RequirementMissingError, WorkerError
+from pytest_llmopt.core.text import shown
 from pytest_llmopt.core.wire import WireError, pack
 from pytest_llmopt.runtime.worker.channel import ChannelClosedError
 from pytest_llmopt.runtime.worker.process import WorkerProcess
@@ -26,6 +27,8 @@ FIRST_WORD_S = 120.0
 LOADING_S = 3600.0
 ASKED_S, PER_TOKEN_S = 600.0, 5.0
 """What a request may take, and how much more for each token that it asks for: generous, as a hang is for ever."""
+REPLIES = {"open": ("opened", 2), "ask": ("answer", 1)}
+"""By message, the kind of its reply, and how much is in it."""
 BY_NAME = {kind.__name__: kind for kind in requests.every_request()}
 
 
@@ -77,7 +80,7 @@ class ProcessEngine:
             if _is_ours(place.python):
                 worker.channel.send(("path", tuple(sys.path)))
             opening = ("open", variant, policy, home)
-            _, engine.info, names = engine._exchange(opening, f"loading {variant.label}", LOADING_S)
+            engine.info, names = engine._exchange(opening, f"loading {variant.label}", LOADING_S)
             engine.answers = frozenset(BY_NAME[name] for name in names)
         except BaseException:
             worker.kill()
@@ -100,7 +103,7 @@ class ProcessEngine:
         if self.end:
             msg = f"the worker of {self.variant.label} is gone since it {self.end}; the next test gets another one"
             raise WorkerError(msg)
-        _, found = self._exchange(("ask", request), f"answering {kind}", _generous(request))
+        (found,) = self._exchange(("ask", request), f"answering {kind}", _generous(request))
         answer: Answer = found
         return answer
 
@@ -114,8 +117,9 @@ class ProcessEngine:
         try:
             word = self.worker.channel.receive(time.monotonic() + FIRST_WORD_S)
         except (ChannelClosedError, TimeoutError, WireError):
-            lines = self.worker.last_lines
             how = self.worker.how_it_ended()
+            self.worker.kill()
+            lines = self.worker.last_lines
             msg = (
                 f"{python} did not start as a worker: it {how}. It has to be a Python of 3.11 or later with numpy and "
                 f"packaging ({python} -m pip install numpy packaging)\n{lines}"
@@ -126,17 +130,17 @@ class ProcessEngine:
             raise WorkerError(msg)
 
     def _exchange(self, message: tuple[Any, ...], doing: str, wanted_s: float) -> tuple[Any, ...]:
-        """What comes back for a message; an error that comes back is raised."""
+        """What comes back for a message, without its kind; an error that comes back is raised."""
         seconds, tokens = self.place.seconds(wanted_s), 0
         until = time.monotonic() + seconds
         pack(message)  # what cannot cross is refused before anything is sent
         try:
-            self.worker.channel.send(message)
+            self.worker.channel.send(message, until)
             while True:
-                kind, *given = reply = self.worker.channel.receive(until)
+                kind, given = _read(self.worker.channel.receive(until), REPLIES[message[0]])
                 if kind != "progress":
                     break
-                tokens = int(given[0])
+                tokens = given[0]
         except WireError as error:
             self._ended(f"sent what is no answer ({error})", doing, tokens)
         except TimeoutError:
@@ -150,7 +154,7 @@ class ProcessEngine:
             raise
         if kind == "error":
             _raise(*given)
-        return reply
+        return given
 
     def _ended(self, how: str, doing: str, tokens: int) -> NoReturn:
         """Say that it is gone.
@@ -158,17 +162,30 @@ class ProcessEngine:
         Raises:
             WorkerError: always.
         """
-        if how:
-            self.worker.kill()
-        else:
-            how = self.worker.how_it_ended()
+        how = self.end = how or self.worker.how_it_ended()
+        self.worker.kill()  # first, as what it started may hold its output open
         lines = self.worker.last_lines
-        self.worker.kill()
-        self.end = how
         so_far = f", after {tokens:,} tokens" if tokens else ""
         told = f"; the last that it printed:\n{lines}" if lines else "; it printed nothing"
         msg = f"the worker of {self.variant.label} of {self.variant.model} {how} while {doing}{so_far}{told}"
         raise WorkerError(msg) from None
+
+
+def _read(reply: object, wanted: tuple[str, int]) -> tuple[str, tuple[Any, ...]]:
+    """A reply of a worker: its kind, and what is in it.
+
+    Raises:
+        WireError: it is none, though it came as a message does.
+    """
+    match reply:
+        case ("progress", int() as tokens):
+            return "progress", (tokens,)
+        case ("error", str() as name, str() as message, str() as requirement, str() as told):
+            return "error", (name, message, requirement, told)
+        case (str() as kind, *given) if (kind, len(given)) == wanted:
+            return kind, tuple(given)
+    msg = f"{shown(reply)} is no reply"
+    raise WireError(msg)
 
 
 def _raise(name: str, message: str, requirement: str, told: str) -> NoReturn:
@@ -178,10 +195,12 @@ def _raise(name: str, message: str, requirement: str, told: str) -> NoReturn:
         LlmoptError: always.
     """
     kind = getattr(errors, name, None)
-    if isinstance(kind, type) and issubclass(kind, RequirementMissingError):
-        raise kind(requirement, message)
-    if isinstance(kind, type) and issubclass(kind, LlmoptError) and kind is not errors.UnknownNameError:
-        raise kind(message)
+    if isinstance(kind, type) and issubclass(kind, LlmoptError):
+        error = kind.__new__(kind)
+        LlmoptError.__init__(error, message)  # it is composed already, whatever the type composes it from
+        if isinstance(error, RequirementMissingError):
+            error.name = requirement
+        raise error
     msg = f"{name}: {message} (in the worker)\n{told}".rstrip()
     raise WorkerError(msg)
 

@@ -6,7 +6,6 @@ Needs NumPy, packaging and what the engine itself needs; no pytest.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.loading import LoadPolicy
     from pytest_llmopt.core.variant import Variant
-
-PR_SET_PDEATHSIG = 1
 
 
 def main(numbers: Sequence[str]) -> int:
@@ -60,9 +57,15 @@ def _serve(channel: Channel) -> None:
         except WireError as error:
             channel.send(("error", "WorkerError", f"the answer cannot be sent: {error}", "", ""))
         except Exception as error:  # noqa: BLE001 - it is what the other side asked for
-            name = type(error).__name__
-            told = traceback.format_exc() if getattr(errors, name, None) is not type(error) else ""
-            channel.send(("error", name, str(error), str(getattr(error, "name", "") or ""), told))
+            channel.send(_told(error))
+
+
+def _told(error: Exception) -> tuple[str, ...]:
+    """An error of ours by the type that the other side knows, any other by its own name and with where it came from."""
+    for kind in type(error).__mro__:
+        if getattr(errors, kind.__name__, None) is kind:
+            return "error", kind.__name__, str(error), str(getattr(error, "name", "") or ""), ""
+    return "error", type(error).__name__, str(error), "", traceback.format_exc()
 
 
 class _Server:
@@ -102,10 +105,10 @@ def _opened(variant: Variant, policy: LoadPolicy, home: dict[str, str] | None) -
 
 
 def _end_with_parent(alive: int) -> None:
-    """End when the parent does, however it ended and whatever runs here."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    """End when the parent does. The guardian of `process.py` does so whatever runs here; this needs no shell.
+
+    Not by Linux's PR_SET_PDEATHSIG, which is about the thread that started this process, and leaves its children.
+    """
 
     def wait() -> None:
         with contextlib.suppress(OSError):

@@ -29,9 +29,17 @@ from pytest_llmopt.runtime.worker.main import main
 sys.exit(main(sys.argv[2:]))
 """
 """This very package and nothing that lies beside it, which belongs to this interpreter and not to that one."""
+GUARDIAN = ("/bin/sh", "-c", 'read -r _; kill -s KILL -- "-$0"')
+"""Ends the group of a worker once the pipe that it reads is closed, which any end of this process does.
+
+A process of its own, as a worker may be busy in C code or stopped, and may have started others. It is a child of this
+one, which ends it.
+"""
 PACKAGE = Path(__file__).parents[2] / "__init__.py"
 KEPT_LINES, KEPT_WIDTH = 12, 300
 """Of a worker's output, at the end of a message."""
+FOREIGN = ("PYTHONPATH", "PYTHONHOME")
+"""Variables that belong to this interpreter and mislead another one."""
 PATIENCE_S = 5.0
 """For a process that has closed its socket to end, and for a request to end by itself."""
 SIGNALS = {
@@ -61,8 +69,9 @@ class WorkerProcess:
         read, self._alive = os.pipe()
         variables = {**os.environ, **(environment or {}), "PYTHONUNBUFFERED": "1"}
         if python != sys.executable:
-            variables.pop("PYTHONPATH", None)  # it is of this interpreter
-        command = [python, "-c", START, str(PACKAGE), str(theirs.fileno()), str(read)]
+            variables = {name: value for name, value in variables.items() if name not in FOREIGN}
+        # -P: the folder that pytest runs in is nothing to import from: it may be the checkout of the very library.
+        command = [python, "-P", "-c", START, str(PACKAGE), str(theirs.fileno()), str(read)]
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the interpreter that the user named
                 command,
@@ -78,6 +87,8 @@ class WorkerProcess:
             os.close(self._alive)
             msg = f"the interpreter {python} cannot be started: {error.strerror}; give the path of a python"
             raise WorkerError(msg) from None
+        else:
+            self._guardian = _guard(self._process.pid, read)
         finally:
             theirs.close()
             os.close(read)
@@ -107,17 +118,22 @@ class WorkerProcess:
             self.kill()
             return "closed its connection and went on; it was ended"
         if code < 0:
-            name = signal.Signals(-code).name
+            name = _name(-code)
             meaning = SIGNALS.get(name)
             return f"was ended by {name}" + (f" ({meaning})" if meaning else "")
         return f"ended with exit code {code}"
 
     def kill(self) -> None:
-        """End it and whatever it started."""
+        """End it and whatever it started; once, since its number may be another's later."""
+        if self._alive < 0:
+            return
         with contextlib.suppress(OSError):
             os.killpg(self.pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(PATIENCE_S)
+        if self._guardian is not None:
+            self._guardian.kill()
+            self._guardian.wait()
         self._release()
 
     def close(self) -> None:
@@ -133,6 +149,27 @@ class WorkerProcess:
         alive, self._alive = self._alive, -1
         if alive >= 0:
             os.close(alive)
+
+
+def _guard(pid: int, read: int) -> subprocess.Popen[bytes] | None:
+    """The guardian of a worker; none where there is no shell."""
+    try:
+        return subprocess.Popen(  # noqa: S603 - our own command
+            [*GUARDIAN, str(pid)],
+            stdin=read,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is not for it
+        )
+    except OSError:
+        return None
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal has no name
+        return f"signal {number}"
 
 
 def _keep_last(stream: IO[bytes] | None, lines: deque[str]) -> None:
