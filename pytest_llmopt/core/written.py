@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import math
@@ -14,6 +15,7 @@ from pytest_llmopt.core.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import ModuleType
 
 TUPLE, SET, NUMBER = "tuple", "set", "number"
 
@@ -52,8 +54,18 @@ def read(value: Any) -> Any:
 
 def home_of(kind: type) -> dict[str, str]:
     """Where a class was defined."""
-    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    return {"module": kind.__module__, "class": kind.__qualname__, "file": str(file or "")}
+    return {"module": kind.__module__, "class": kind.__qualname__, "file": _file_of(kind)}
+
+
+def _file_of(kind: type) -> str:
+    """By its own functions: the module of its name may be another by now, as a `conftest` replaces the one before."""
+    for name, member in vars(kind).items():
+        code = getattr(getattr(member, "__func__", member), "__code__", None)
+        # Neither what a dataclass was given nor what a decorator of another file made of it.
+        own = code is not None and code.co_qualname == f"{kind.__qualname__}.{name}"
+        if own and not code.co_filename.startswith("<"):
+            return str(code.co_filename)
+    return str(getattr(sys.modules.get(kind.__module__), "__file__", None) or "")
 
 
 def kind_at(name: str, home: Mapping[str, str]) -> Any:
@@ -81,21 +93,27 @@ def kind_at(name: str, home: Mapping[str, str]) -> Any:
     return found
 
 
-def _module_at(home: Mapping[str, str]) -> Any:
+def _module_at(home: Mapping[str, str]) -> ModuleType:
+    """The module of a file, whatever else has its name: every project has several that are called `conftest`."""
     name, file = home["module"], home["file"]
-    if name in sys.modules:
-        return sys.modules[name]
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError:
-        if not file:
-            raise
+    other = f"{name}_{hashlib.sha256(file.encode()).hexdigest()[:8]}"
+    for known in (name, other):
+        module = sys.modules.get(known)
+        if module is not None and file in {"", vars(module).get("__file__")}:
+            return module
+    if "." in name or not file:
+        try:  # of a package, which another interpreter may have in another place
+            return importlib.import_module(name)
+        except ModuleNotFoundError:
+            if not file:
+                raise
     folder = str(Path(file).parent)
     if folder not in sys.path:  # what lies beside it is imported by it
         sys.path.append(folder)
-    spec = importlib.util.spec_from_file_location(name, file)
+    key = other if name in sys.modules else name
+    spec = importlib.util.spec_from_file_location(key, file)
     if spec is None or spec.loader is None:
         raise ModuleNotFoundError(name)
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    module = sys.modules[key] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from dataclasses import dataclass, field
@@ -80,7 +81,8 @@ class ProcessEngine:
             if _is_ours(place.python):
                 worker.channel.send(("path", tuple(sys.path)))
             opening = ("open", variant, policy, home)
-            engine.info, names = engine._exchange(opening, f"loading {variant.label}", LOADING_S)
+            info, names = engine._exchange(opening, f"loading {variant.label}", LOADING_S)
+            engine.info = dataclasses.replace(info, variant=variant)
             engine.answers = frozenset(BY_NAME[name] for name in names)
         except BaseException:
             worker.kill()

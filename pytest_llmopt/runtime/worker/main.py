@@ -6,6 +6,7 @@ Needs NumPy, packaging and what the engine itself needs; no pytest.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmopt._version import __version__
 from pytest_llmopt.core import errors, progress
 from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.core.variant import Variant
 from pytest_llmopt.core.wire import WireError
 from pytest_llmopt.core.written import kind_at
 from pytest_llmopt.runtime.worker.channel import Channel, ChannelClosedError
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
     from pytest_llmopt.core.engine import Engine
     from pytest_llmopt.core.loading import LoadPolicy
-    from pytest_llmopt.core.variant import Variant
 
 
 def main(numbers: Sequence[str]) -> int:
@@ -90,7 +91,9 @@ class _Server:
             if kind == "open":
                 self._engine = _opened(*given)
                 names = tuple(sorted(own.__name__ for own in self._engine.answers))
-                return "opened", self._engine.info, names
+                # The other side has the variant, and might not find the classes of its optimizations again.
+                info = self._engine.info
+                return "opened", dataclasses.replace(info, variant=Variant(info.variant.model)), names
             if self._engine is None:
                 msg = "no model is open"
                 raise errors.WorkerError(msg)
