@@ -8,6 +8,7 @@ import importlib.util
 import math
 import sys
 from pathlib import Path
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.errors import OptionError, UnknownNameError
@@ -61,10 +62,11 @@ def _file_of(kind: type) -> str:
     """By its own functions: the module of its name may be another by now, as a `conftest` replaces the one before."""
     for name, member in vars(kind).items():
         code = getattr(getattr(member, "__func__", member), "__code__", None)
-        # Neither what a dataclass was given nor what a decorator of another file made of it.
-        own = code is not None and code.co_qualname == f"{kind.__qualname__}.{name}"
-        if own and not code.co_filename.startswith("<"):
-            return str(code.co_filename)
+        # What a dataclass was given has no file, and what a decorator made is of the decorator's.
+        if not isinstance(code, CodeType) or code.co_filename.startswith("<"):
+            continue
+        if code.co_qualname == f"{kind.__qualname__}.{name}":
+            return code.co_filename
     return str(getattr(sys.modules.get(kind.__module__), "__file__", None) or "")
 
 
