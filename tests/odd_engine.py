@@ -20,7 +20,6 @@ FRAMES = {
     "nothing": (),
     "another kind": ("opened", 1),
     "too much": ("answer", 1, 2),
-    "progress in words": ("progress", "x"),
     "half an error": ("error", "ModelError"),
 }
 

@@ -26,6 +26,8 @@ HEAD = struct.Struct(">QQ")
 """Before each message: the bytes of its JSON, and of its arrays."""
 LARGEST = 2**36
 """Bytes beyond which a message is none: what was read is not ours."""
+WORTH_NARROWING = 1024
+"""Numbers of an array, from which on it is worth looking whether they need all their bytes."""
 TYPES: Mapping[str, type] = {
     kind.__name__: kind
     for module in (answers, engine, inspection, loading, logprobs, probing, requests, sampling, tokens)
@@ -45,10 +47,19 @@ def pack(value: object) -> bytes:
     Raises:
         WireError: something in it is no plain data; names its type.
     """
+    return b"".join(pieces(value))
+
+
+def pieces(value: object) -> list[bytes]:
+    """A message as what follows each other in it: an answer may have many megabytes, and joining them is a copy.
+
+    Raises:
+        WireError: something in it is no plain data; names its type.
+    """
     writer = _Writer()
     content = json.dumps(writer.node(value), separators=(",", ":")).encode()
     arrays = writer.arrays()
-    return HEAD.pack(len(content), len(arrays)) + content + arrays
+    return [HEAD.pack(len(content), sum(map(len, arrays))) + content, *arrays]
 
 
 def sizes(head: bytes) -> tuple[int, int]:
@@ -121,18 +132,45 @@ class _Writer:
         if value.dtype.hasobject:
             msg = "an array of objects cannot cross to another process"
             raise WireError(msg)
-        key = value.dtype.str
+        own = value.dtype.str
+        flat = _narrowed(value.ravel())
+        key = flat.dtype.str
         place = self.lengths.get(key, 0)
-        self.parts.setdefault(key, []).append(value.ravel())
+        self.parts.setdefault(key, []).append(flat)
         self.lengths[key] = place + value.size
-        return [key, list(value.shape), place]
+        return [key, list(value.shape), place] + ([own] if own != key else [])
 
-    def arrays(self) -> bytes:
+    def arrays(self) -> list[bytes]:
         if not self.parts:
-            return b""
-        stream = io.BytesIO()
-        np.savez(stream, **{key: np.concatenate(parts) for key, parts in self.parts.items()})
-        return stream.getvalue()
+            return []
+        written = _Written()
+        np.savez(written, **{key: np.concatenate(parts) for key, parts in self.parts.items()})
+        return written.pieces
+
+
+def _narrowed(flat: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same whole numbers in as few bytes as they need: token ids are 64 bits wide, and most of an answer."""
+    if flat.dtype != np.int64 or flat.size < WORTH_NARROWING:
+        return flat
+    low, high = flat.min(), flat.max()
+    for kind in (np.int16, np.int32):
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+            return flat.astype(kind)
+    return flat
+
+
+class _Written(io.RawIOBase):
+    """A file that keeps what is written to it as it was given, without a copy; it cannot be read or wound back."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.pieces.append(bytes(data))  # no copy of what is bytes already
+        return len(self.pieces[-1])
 
 
 @dataclass(frozen=True)
@@ -145,9 +183,10 @@ class _Reader:
         if not isinstance(node, dict):
             return node
         if "array" in node:
-            key, shape, place = node["array"]
+            key, shape, place, *own = node["array"]
             size = int(np.prod(shape, dtype=np.int64))
-            return self.flat[key][place : place + size].reshape(shape)
+            found = self.flat[key][place : place + size].reshape(shape)
+            return found.astype(*own) if own else found
         if "set" in node:
             return frozenset(self.value(item) for item in node["set"])
         if "map" in node:

@@ -11,10 +11,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmopt.core.wire import HEAD, pack, sizes, unpack
+from pytest_llmopt.core.wire import HEAD, pieces, sizes, unpack
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterable
 
 CHUNK = 2**20
 SOON_S = 0.001
@@ -43,10 +44,19 @@ class Channel:
             ChannelClosedError: the other end is gone.
             TimeoutError: the other end did not take it in time, as one that was stopped does not.
         """
-        packed = pack(value)
+        self.send_packed(pieces(value), until)
+
+    def send_packed(self, parts: Iterable[bytes], until: float | None = None) -> None:
+        """Send what `wire.pieces` gave.
+
+        Raises:
+            ChannelClosedError: the other end is gone.
+            TimeoutError: the other end did not take it in time.
+        """
         try:
-            self._wait_until(until)
-            self.socket.sendall(packed)
+            for part in parts:
+                self._wait_until(until)
+                self.socket.sendall(part)
         except TimeoutError:
             raise
         except OSError as error:
@@ -80,7 +90,7 @@ class Channel:
                 raise ChannelClosedError
             parts.append(part)
             left -= len(part)
-        return b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _wait_until(self, until: float | None) -> None:
         """Let the socket wait that long. Not `select`, which takes no file beyond the first 1024 of a process."""

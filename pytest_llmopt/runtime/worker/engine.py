@@ -13,7 +13,7 @@ from pytest_llmopt._version import __version__
 from pytest_llmopt.core import errors, requests
 from pytest_llmopt.core.errors import LlmoptError, RequirementMissingError, WorkerError
 from pytest_llmopt.core.text import shown
-from pytest_llmopt.core.wire import WireError, pack
+from pytest_llmopt.core.wire import WireError, pieces
 from pytest_llmopt.runtime.worker.channel import ChannelClosedError
 from pytest_llmopt.runtime.worker.process import WorkerProcess
 
@@ -133,22 +133,19 @@ class ProcessEngine:
 
     def _exchange(self, message: tuple[Any, ...], doing: str, wanted_s: float) -> tuple[Any, ...]:
         """What comes back for a message, without its kind; an error that comes back is raised."""
-        seconds, tokens = self.place.seconds(wanted_s), 0
+        seconds = self.place.seconds(wanted_s)
         until = time.monotonic() + seconds
-        pack(message)  # what cannot cross is refused before anything is sent
+        packed = pieces(message)  # what cannot cross is refused before anything is sent
+        self.worker.tokens.set(0)
         try:
-            self.worker.channel.send(message, until)
-            while True:
-                kind, given = _read(self.worker.channel.receive(until), REPLIES[message[0]])
-                if kind != "progress":
-                    break
-                tokens = given[0]
+            self.worker.channel.send_packed(packed, until)
+            kind, given = _read(self.worker.channel.receive(until), REPLIES[message[0]])
         except WireError as error:
-            self._ended(f"sent what is no answer ({error})", doing, tokens)
+            self._ended(f"sent what is no answer ({error})", doing)
         except TimeoutError:
-            self._ended(f"did not answer within {seconds:.0f} s", doing, tokens)
+            self._ended(f"did not answer within {seconds:.0f} s", doing)
         except ChannelClosedError:
-            self._ended("", doing, tokens)
+            self._ended("", doing)
         except BaseException:
             # A deadline of the test, or Ctrl-C: what it is busy with is nobody's any more.
             self.end = "was interrupted"
@@ -158,7 +155,7 @@ class ProcessEngine:
             _raise(*given)
         return given
 
-    def _ended(self, how: str, doing: str, tokens: int) -> NoReturn:
+    def _ended(self, how: str, doing: str) -> NoReturn:
         """Say that it is gone.
 
         Raises:
@@ -167,6 +164,7 @@ class ProcessEngine:
         how = self.end = how or self.worker.how_it_ended()
         self.worker.kill()  # first, as what it started may hold its output open
         lines = self.worker.last_lines
+        tokens = self.worker.tokens.value
         so_far = f", after {tokens:,} tokens" if tokens else ""
         told = f"; the last that it printed:\n{lines}" if lines else "; it printed nothing"
         msg = f"the worker of {self.variant.label} of {self.variant.model} {how} while {doing}{so_far}{told}"
@@ -180,8 +178,6 @@ def _read(reply: object, wanted: tuple[str, int]) -> tuple[str, tuple[Any, ...]]
         WireError: it is none, though it came as a message does.
     """
     match reply:
-        case ("progress", int() as tokens):
-            return "progress", (tokens,)
         case ("error", str() as name, str() as message, str() as requirement, str() as told):
             return "error", (name, message, requirement, told)
         case (str() as kind, *given) if (kind, len(given)) == wanted:

@@ -22,6 +22,7 @@ from pytest_llmopt.core.variant import Variant
 from pytest_llmopt.core.wire import WireError
 from pytest_llmopt.core.written import kind_at
 from pytest_llmopt.runtime.worker.channel import Channel, ChannelClosedError
+from pytest_llmopt.runtime.worker.counter import Counter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,20 +35,24 @@ def main(numbers: Sequence[str]) -> int:
     """Serve until the other end closes.
 
     Args:
-        numbers: of two file descriptors: of the messages, and of one that is open for as long as the parent lives.
+        numbers: of three file descriptors: of the messages, of one that is open for as long as the parent lives, and of
+            the counter of tokens.
     """
-    messages, alive = (int(number) for number in numbers)
+    messages, alive, counter = (int(number) for number in numbers)
     _end_with_parent(alive)
+    tokens = Counter.at(counter)
+    os.close(counter)
     channel = Channel(socket.socket(fileno=messages))
     os.set_inheritable(messages, False)  # noqa: FBT003 - the library's own signature
     with contextlib.suppress(ChannelClosedError):
         channel.send(("hello", __version__, ".".join(map(str, sys.version_info[:3]))))
-        _serve(channel)
+        with progress.heard(tokens.set):
+            _serve(channel)
     return 0
 
 
 def _serve(channel: Channel) -> None:
-    server = _Server(channel)
+    server = _Server()
     while not server.closed:
         try:
             reply = server.reply(*channel.receive())
@@ -72,8 +77,7 @@ def _told(error: Exception) -> tuple[str, ...]:
 class _Server:
     """The engine of a process, and what it says to each message."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self) -> None:
         self._engine: Engine | None = None
         self.closed = False
 
@@ -87,17 +91,16 @@ class _Server:
             if self._engine is not None:
                 self._engine.close()
             return None
-        with progress.heard(lambda tokens: self._channel.send(("progress", tokens))):
-            if kind == "open":
-                self._engine = _opened(*given)
-                names = tuple(sorted(own.__name__ for own in self._engine.answers))
-                # The other side has the variant, and might not find the classes of its optimizations again.
-                info = self._engine.info
-                return "opened", dataclasses.replace(info, variant=Variant(info.variant.model)), names
-            if self._engine is None:
-                msg = "no model is open"
-                raise errors.WorkerError(msg)
-            return "answer", self._engine.ask(given[0])
+        if kind == "open":
+            self._engine = _opened(*given)
+            names = tuple(sorted(own.__name__ for own in self._engine.answers))
+            # The other side has the variant, and might not find the classes of its optimizations again.
+            info = self._engine.info
+            return "opened", dataclasses.replace(info, variant=Variant(info.variant.model)), names
+        if self._engine is None:
+            msg = "no model is open"
+            raise errors.WorkerError(msg)
+        return "answer", self._engine.ask(given[0])
 
 
 def _opened(variant: Variant, policy: LoadPolicy, home: dict[str, str] | None) -> Engine:

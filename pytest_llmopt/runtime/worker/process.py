@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING
 
 from pytest_llmopt.core.errors import WorkerError
 from pytest_llmopt.runtime.worker.channel import Channel, ChannelClosedError
+from pytest_llmopt.runtime.worker.counter import Counter, new_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +41,8 @@ KEPT_LINES, KEPT_WIDTH = 12, 300
 """Of a worker's output, at the end of a message."""
 FOREIGN = ("PYTHONPATH", "PYTHONHOME")
 """Variables that belong to this interpreter and mislead another one."""
+BUFFER = 2**22
+"""Bytes of a message that its sender need not wait for the other end to take."""
 PATIENCE_S = 5.0
 """For a process that has closed its socket to end, and for a request to end by itself."""
 SIGNALS = {
@@ -66,12 +69,16 @@ class WorkerProcess:
             WorkerError: the interpreter cannot be started.
         """
         ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)  # the system may allow less
         read, self._alive = os.pipe()
+        counter = new_file()
+        self.tokens = Counter.at(counter)
         variables = {**os.environ, **(environment or {}), "PYTHONUNBUFFERED": "1"}
         if python != sys.executable:
             variables = {name: value for name, value in variables.items() if name not in FOREIGN}
         # -P: the folder that pytest runs in is nothing to import from: it may be the checkout of the very library.
-        command = [python, "-P", "-c", START, str(PACKAGE), str(theirs.fileno()), str(read)]
+        command = [python, "-P", "-c", START, str(PACKAGE), str(theirs.fileno()), str(read), str(counter)]
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the interpreter that the user named
                 command,
@@ -79,7 +86,7 @@ class WorkerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                pass_fds=(theirs.fileno(), read),
+                pass_fds=(theirs.fileno(), read, counter),
                 start_new_session=True,
             )
         except OSError as error:
@@ -92,6 +99,7 @@ class WorkerProcess:
         finally:
             theirs.close()
             os.close(read)
+            os.close(counter)
         self.channel = Channel(ours)
         self.pid = self._process.pid
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)

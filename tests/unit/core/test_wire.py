@@ -136,6 +136,18 @@ def test_many_small_arrays_are_few_members():
     assert many < 64 * one * 0.75
 
 
+@pytest.mark.parametrize("high", [3, 2**15 - 1, 2**15, 2**31 - 1, 2**31, 2**63 - 1])
+@pytest.mark.parametrize("low", [0, -(2**15), -(2**31) - 1])
+def test_whole_numbers_cross_in_few_bytes_and_come_back_in_their_own(low, high):
+    numbers = np.array([low, high, *range(3000)])
+    back = crossed((numbers, numbers.reshape(2, -1)))
+    assert [(item.dtype, item.tolist()) for item in back] == [
+        (np.int64, item.tolist()) for item in (numbers, numbers.reshape(2, -1))
+    ]
+    small = low >= -(2**15) and high < 2**15
+    assert (len(wire.pack(numbers)) < 3 * numbers.size) is small
+
+
 @given(
     arrays.arrays(
         st.sampled_from([np.float32, np.float64, np.int64, np.bool_, np.uint8]),
