@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -99,7 +100,8 @@ def interpreter(named: str, given: str) -> str:
         OptionError: it does not exist, is no Python, is too old, or lacks a package.
     """
     python = interpreter_of(named) if named in known() else named
-    found = shutil.which(str(Path(python).expanduser()))
+    # Not by `Path`, to which `./python` is `python`, and that is another one.
+    found = shutil.which(os.path.expanduser(python))  # noqa: PTH111
     if found is None and named in known():
         _refuse(given, f"the environment is not made yet: llmopt env create {named}")
     if found is None:
@@ -107,9 +109,13 @@ def interpreter(named: str, given: str) -> str:
         _refuse(
             given, f"there is no interpreter {python!r}; give the path of a python, or an environment of ours ({ours})"
         )
+    found = str(Path(found).absolute())  # a test may go to another folder; a link is kept, since a venv is told by it
     try:
         asked = [found, "-c", ASK]
-        told = subprocess.run(asked, capture_output=True, text=True, timeout=ANSWER_S, check=True)  # noqa: S603
+        # In a folder of its own: where pytest runs may be the checkout of a package that it lacks.
+        told = subprocess.run(  # noqa: S603
+            asked, cwd=Path(found).parent, capture_output=True, text=True, timeout=ANSWER_S, check=True
+        )
         facts = json.loads(told.stdout)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         words = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
