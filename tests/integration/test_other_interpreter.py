@@ -1,6 +1,7 @@
 """Transformers under a second interpreter, of another release, gets the verdicts that it gets in this process."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -30,12 +31,7 @@ from pytest_llmopt import llmopt
 def test_across(candidate, reference, prompts):
     llmopt.assert_equivalent(candidate, reference, prompts, max_new_tokens=16)
 """
-PLANTED = """
-from planted import SoftmaxScale
-
-def pytest_llmopt_optimizations(config):
-    return {"planted.softmax_scale": SoftmaxScale}
-"""
+PLANTED = Path(__file__).with_name("planted.py")
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("environment")]
 
 
@@ -58,7 +54,7 @@ def verdicts(project, *options):
 
 
 def test_the_verdicts_are_those_of_this_process_on_every_family(project, environment):
-    project.makeconftest(PLANTED)
+    project.makeconftest(PLANTED.read_text())  # no path leads from that run to this folder
     project.makepyfile(TEST)
     here = verdicts(project)
     there = verdicts(project, "--llmopt-python", f"transformers={NAME}")
