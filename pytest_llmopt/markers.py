@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
+from pytest_llmopt.core.applying import NO_APPLIERS
 from pytest_llmopt.core.budget import Budget
 from pytest_llmopt.core.comparison import Comparison
 from pytest_llmopt.core.errors import OptionError, UnknownNameError
@@ -108,7 +109,8 @@ def compare(marks: Marks, model: str, settings: Settings, optimizations: Registr
         if variant.engine not in engines.names():
             kind = "engine"
             raise UnknownNameError(kind, variant.engine, engines.names())
-        variant.check(getattr(engines.load(variant.engine), "loads", ()))
+        engine_kind = engines.load(variant.engine)
+        variant.check(getattr(engine_kind, "loads", ()), getattr(engine_kind, "appliers", NO_APPLIERS))
     budget = marks.closest("budget")
     return Comparison(
         candidate,

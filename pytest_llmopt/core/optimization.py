@@ -40,8 +40,8 @@ class Promise(StrEnum):
 class Optimization(Protocol):
     """One optimization with its options; every option is a dataclass field with a default.
 
-    An optimization says how each engine applies it in a method `for_<engine>(self, plan)`; an engine that has no such
-    method cannot run it. Values are checked in `__post_init__`, which raises `OptionError`. A class may inherit from
+    It knows no engine: `core.applying` says how one applies it, a method `for_<engine>(self, plan)` among other ways.
+    Values are checked in `__post_init__`, which raises `OptionError`. A class may inherit from
     this one for the defaults of what it has none of, or just have the same members.
     """
 

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmopt.core.applying import can_apply, engines_that_can
+from pytest_llmopt.core.applying import NO_APPLIERS, can_apply, engines_that_can
 from pytest_llmopt.core.errors import CombinationError, OptionError
 from pytest_llmopt.core.optimization import build, options_of
 from pytest_llmopt.core.written import home_of, kind_at, read, written
@@ -17,6 +17,7 @@ from pytest_llmopt.core.written import home_of, kind_at, read, written
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from pytest_llmopt.core.applying import Applier
     from pytest_llmopt.core.optimization import Optimization, Promise
     from pytest_llmopt.core.requirements import Requirement
 
@@ -148,17 +149,18 @@ class Variant:
         optimizations = tuple(map(Applied.from_json, content["optimizations"]))
         return cls(**{**content, "optimizations": optimizations})
 
-    def check(self, loads: Collection[str] = ()) -> None:
+    def check(self, loads: Collection[str] = (), appliers: Mapping[str, Applier] = NO_APPLIERS) -> None:
         """Refuse what cannot be loaded, before loading anything.
 
         Args:
             loads: the optimizations whose checkpoints the engine loads.
+            appliers: the engine's own, by the name of the optimization.
 
         Raises:
             CombinationError: an optimization twice, two that exclude each other, or one that the engine cannot apply.
         """
         for item in self.optimizations:
-            if not can_apply(self.engine, item.name, item.options, loads):
+            if not can_apply(self.engine, item.name, item.options, loads, appliers):
                 engines = ", ".join(engines_that_can(item.name, item.options)) or "none"
                 msg = f"{item.name} cannot run on engine {self.engine!r}; it can on: {engines}"
                 raise CombinationError(msg)

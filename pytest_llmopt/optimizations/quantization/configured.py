@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmopt.core.applying import Produced
 from pytest_llmopt.core.errors import ModelError, OptionError
-from pytest_llmopt.core.loading import LoadPolicy
+from pytest_llmopt.core.loading import LoadPolicy, locate
 from pytest_llmopt.core.model_files import check_model, check_quantization, config_of
 from pytest_llmopt.core.optimization import AccuracyLimits
 from pytest_llmopt.core.quoting import explained, quoted, said
@@ -21,6 +22,7 @@ from pytest_llmopt.optimizations.quantization._quantizer import Quantizer, plain
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_llmopt.core.applying import ModelSource
     from pytest_llmopt.core.claims import Claim, Use
     from pytest_llmopt.core.figures import Figures
     from pytest_llmopt.core.requirements import Requirement
@@ -140,6 +142,29 @@ class Configured(Quantizer):
     def claims(self, use: Use) -> Sequence[Claim]:
         """As the method does."""
         return super().claims(use) if self.known is None else self.known.claims(use)
+
+    @property
+    def produces(self) -> tuple[str, ...]:
+        """Whose checkpoint it is; nobody's where there is a config, by which to quantize or to load otherwise.
+
+        Raises:
+            ModelError: the checkpoint is not here, or its config cannot be read.
+        """
+        if not self.checkpoint or self.config is not None:
+            return ()
+        method = self.method or plain_name(str(self._content.get("quant_method", "")))
+        return (f"quantization.{method}",)
+
+    def produce(self, source: ModelSource) -> Produced:
+        """The checkpoint that is named, as it is.
+
+        Raises:
+            OptionError: it is not what the options say.
+            ModelError: its config cannot be read.
+        """
+        read_config(self.checkpoint, download=source.policy.download)
+        self.check_expected()
+        return Produced(locate(self.checkpoint))
 
     @property
     def brings_weights(self) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from pytest_llmopt.core.applying import Produced
 from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.optimization import AccuracyLimits, one_of
 from pytest_llmopt.core.requirements import Package, Requirement
@@ -119,6 +120,13 @@ class Gguf(CheckpointQuantizer):
         """
         if self.file:
             _gguf_file.refuse_other_files(Path(self.file))
+
+    def produce(self, source: ModelSource) -> Produced | None:
+        """The file that is given, or one of the cache, written first where it is missing."""
+        if self.file:
+            return Produced(str(Path(self.file).parent), file=Path(self.file).name)
+        written = super().produce(source)
+        return None if written is None else dataclasses.replace(written, file=_gguf_file.NAME)
 
     def quantize(self, plan: ModelSource, folder: Path) -> None:
         """By the gguf package, rounded to nearest."""

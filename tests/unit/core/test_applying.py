@@ -9,14 +9,16 @@ import pytest
 
 from pytest_llmopt import Promise
 from pytest_llmopt.core import applying
-from pytest_llmopt.core.applying import ModelSource, apply, apply_inherited, can_apply
-from pytest_llmopt.core.errors import CombinationError
+from pytest_llmopt.core.applying import Applier, ModelSource, Produced, apply, apply_inherited, can_apply
+from pytest_llmopt.core.errors import CombinationError, ModelError, OptionError
 from pytest_llmopt.core.loading import LoadPolicy, locate
 from pytest_llmopt.core.variant import Applied, Variant
 from pytest_llmopt.optimizations.decoding.static_cache import StaticCache
 from pytest_llmopt.optimizations.quantization.auto_round import AutoRound
 from pytest_llmopt.optimizations.quantization.awq import Awq
 from pytest_llmopt.optimizations.quantization.compressed_tensors import CompressedTensors
+from pytest_llmopt.optimizations.quantization.configured import Configured
+from pytest_llmopt.optimizations.quantization.gguf import Gguf
 from pytest_llmopt.optimizations.quantization.gptq import Gptq
 from pytest_llmopt.optimizations.quantization.higgs import Higgs
 
@@ -119,3 +121,99 @@ def test_an_applier_of_the_engine_reaches_our_optimization(monkeypatch, tmp_path
 def test_what_cannot_be_applied_is_refused_with_both_names(tmp_path):
     with pytest.raises(CombinationError, match=r"decoding\.static_cache cannot run on engine 'other'"):
         apply("other", "decoding.static_cache", StaticCache(), source(tmp_path))
+
+
+CONFIGURED = "quantization.configured"
+
+
+@pytest.fixture
+def quantized(tmp_path):
+    """A checkpoint, as far as its config says."""
+    folder = tmp_path / "quantized"
+    folder.mkdir()
+    config = {"quant_method": "gptq", "bits": 4, "group_size": 64, "desc_act": False, "sym": True}
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "quantization_config": config}))
+    return str(folder)
+
+
+@pytest.mark.parametrize("method", ["gptq", ""])
+def test_a_checkpoint_that_is_named_is_loaded_as_one_that_is_produced(tmp_path, quantized, method):
+    options, plan = Configured(checkpoint=quantized, method=method), source(tmp_path)
+    Variant("m", (Applied(CONFIGURED, options),), engine="vllm").check(LOADS)
+    apply("vllm", CONFIGURED, options, plan, LOADS)
+    assert plan.weights == quantized
+    assert plan.costs == {}
+    assert not can_apply("vllm", CONFIGURED, options, {"quantization.awq"})
+
+
+def test_a_checkpoint_that_is_named_must_be_what_is_expected(tmp_path, quantized):
+    other = Configured(checkpoint=quantized, method="awq")
+    with pytest.raises(OptionError, match="says quant_method='gptq'"):
+        apply("vllm", CONFIGURED, other, source(tmp_path), LOADS)
+
+
+def test_a_config_to_quantize_with_is_no_checkpoint(quantized):
+    config = {"quant_method": "gptq", "bits": 4}
+    assert not can_apply("vllm", CONFIGURED, Configured(config=config), LOADS)
+    assert not can_apply("vllm", CONFIGURED, Configured(checkpoint=quantized, config=config), LOADS)
+    assert not can_apply("vllm", CONFIGURED, Configured(), LOADS)
+
+
+def test_a_checkpoint_that_is_not_here_is_told_as_that_and_not_as_a_wrong_engine(tmp_path):
+    absent = Configured(checkpoint=str(tmp_path / "absent"))
+    assert can_apply("vllm", CONFIGURED, absent, LOADS)
+    with pytest.raises(ModelError, match="absent"):
+        apply("vllm", CONFIGURED, absent, source(tmp_path), LOADS)
+
+
+def test_a_gguf_file_is_named_to_the_engine_the_one_that_is_given_first_of_all(tmp_path):
+    """And not written anew beside the one that is given, which the test would then not be about."""
+    pytest.importorskip("gguf")
+    written, given = source(tmp_path), source(tmp_path)
+    apply("llama_cpp", "quantization.gguf", Gguf(quant_type="Q4_0"), written, {"quantization.gguf"})
+    file = Path(written.weights, written.weights_file)
+    assert file.is_file()
+    assert written.costs["quantize_s"] > 0
+    own = tmp_path / "own" / "mine.gguf"
+    own.parent.mkdir()
+    own.write_bytes(file.read_bytes())
+    apply("llama_cpp", "quantization.gguf", Gguf(file=str(own)), given, {"quantization.gguf"})
+    assert (given.weights, given.weights_file) == (str(own.parent), "mine.gguf")
+    assert given.costs == {}
+
+
+@dataclass(frozen=True)
+class ByTheirTool:
+    """Of another package: writes checkpoints of a method that engines know, and derives from nothing of ours."""
+
+    promise: ClassVar[Promise] = Promise.ACCURATE
+    produces: ClassVar[tuple[str, ...]] = ("quantization.gptq",)
+
+    def produce(self, _source):
+        return Produced("theirs", {"quantize_s": 1.0})
+
+
+def test_a_producer_of_others_says_whose_checkpoints_it_makes(tmp_path):
+    plan = source(tmp_path)
+    apply("vllm", "x.by_their_tool", ByTheirTool(), plan, LOADS)
+    assert plan.weights == "theirs"
+    assert plan.costs == {"quantize_s": 1.0}
+    assert not can_apply("vllm", "x.by_their_tool", ByTheirTool(), {"quantization.awq"})
+
+
+def test_an_engine_brings_appliers_of_its_own(tmp_path):
+    """In the one file of the engine, so that one of a conftest has them too."""
+    mine = {"decoding.static_cache": Applier(lambda options, plan: setattr(plan, "weights", options.max_cache_len))}
+    for options in (StaticCache(max_cache_len=64), AsItsBase(max_cache_len=64)):
+        plan = source(tmp_path)
+        Variant("m", (Applied("x.mine", options),), engine="other").check(appliers=mine)
+        apply("other", "x.mine", options, plan, appliers=mine)
+        assert plan.weights == 64
+    assert not can_apply("other", "x.of_others", OfOthers(), appliers=mine)
+
+
+def test_an_applier_of_the_engine_comes_before_the_produced_checkpoint(tmp_path):
+    mine = {"quantization.gptq": Applier(lambda _, plan: setattr(plan, "weights", "by the engine"))}
+    plan = source(tmp_path)
+    apply("vllm", "quantization.gptq", Gptq(), plan, LOADS, mine)
+    assert plan.weights == "by the engine"

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.applying import Applier, load_checkpoint
 from pytest_llmopt.core.errors import OptionError
-from pytest_llmopt.core.loading import locate
-from pytest_llmopt.optimizations.quantization.configured import UNNAMED, read_config
+from pytest_llmopt.optimizations.quantization.configured import UNNAMED
 
 if TYPE_CHECKING:
     from pytest_llmopt.engines._transformers.plan import LoadPlan
@@ -27,9 +26,7 @@ def _apply(options: Any, plan: LoadPlan) -> None:
     if options.config is not None:
         plan.set("load", "quantization_config", options.config.value, by="quantized(config=)")
     if options.checkpoint:
-        read_config(options.checkpoint, download=plan.policy.download)
-        options.check_expected()
-        plan.weights = locate(options.checkpoint)
+        plan.weights = options.produce(plan).folder
     if options.known is not None:
         load_checkpoint("transformers", options.known, plan)
 

@@ -16,15 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["applier"]
 
 
-def _apply(options: Any, plan: LoadPlan) -> None:
-    """Load the file, written first where none is given."""
-    if options.file:
-        plan.weights = str(Path(options.file).parent)
-        _load(options, plan)
-    else:
-        load_produced(_load)(options, plan)
-
-
 def _load(options: Any, plan: LoadPlan) -> None:
     """With the configuration of the model under test: Transformers reads no soft-capping from a file."""
     from transformers import AutoConfig
@@ -41,4 +32,4 @@ def _load(options: Any, plan: LoadPlan) -> None:
     plan.measure[ON_GRID] = lambda model: _gguf_file.as_decoded(model, file)
 
 
-applier = Applier(_apply, _load)
+applier = Applier(load_produced(_load), _load)
