@@ -112,8 +112,8 @@ def records(project):
     """A function that gives the records of the last run."""
 
     def read():
-        report = json.loads(project.path.joinpath(".llmopt/report.json").read_text())
-        assert report["schema"] == 2
-        return report["records"]
+        from report_schema import valid
+
+        return valid(json.loads(project.path.joinpath(".llmopt/report.json").read_text()))["records"]
 
     return read

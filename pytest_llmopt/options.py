@@ -138,7 +138,10 @@ OPTIONS = {
         Option("dtype", "dtype of both sides; auto is float32 on a CPU, else the checkpoint's", "auto", choices=DTYPES),
         Option("prompts", "JSON Lines file of prompts; the default is the held-out set of the zoo", "", place="path"),
         Option(
-            "require", "requirements whose absence fails instead of skips (`gpu,bitsandbytes`, or `all`)", "", many=True
+            "require",
+            "requirements whose absence fails, not skips (`gpu,bitsandbytes`, `all`); `evidence`: what is not judged",
+            "",
+            many=True,
         ),
         Option(
             "cache",

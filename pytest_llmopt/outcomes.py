@@ -13,7 +13,7 @@ from pytest_llmopt.core.record import Record
 from pytest_llmopt.core.verdict import Status
 from pytest_llmopt.names import model_of, nodeid_of
 from pytest_llmopt.options import SETTINGS
-from pytest_llmopt.reporting.failure import describe
+from pytest_llmopt.reporting.failure import describe, left_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -161,7 +161,7 @@ def crash(entry: Entry, worker: str, stack: str) -> Record:
 
 
 def _why(verdict: Verdict) -> str:
-    """Why a verdict is not a PASS: the metrics that failed, then the diagnosis."""
+    """Why a verdict is not a PASS: the metrics that failed, then the diagnosis, then what was not judged."""
     if verdict.status is Status.PASS:
         return ""
     failed = [
@@ -169,7 +169,7 @@ def _why(verdict: Verdict) -> str:
         for name, metric in verdict.metrics.items()
         if metric.status not in {None, Status.PASS}
     ]
-    return "\n".join([*failed, *verdict.diagnosis])
+    return "\n".join([*failed, *verdict.diagnosis, *left_out(verdict)])
 
 
 def _reason(error: BaseException | None, report: pytest.TestReport) -> str:

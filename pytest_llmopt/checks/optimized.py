@@ -36,7 +36,7 @@ from pytest_llmopt.core.weight_format import HasWeightFormat
 from pytest_llmopt.statistics.divergence import kl_divergence, logprob_difference
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from pytest_llmopt.core.claims import Claim
     from pytest_llmopt.core.side import Side
@@ -105,7 +105,7 @@ def optimized(
         # What is true of every optimization does not make a PASS of one that nobody has seen.
         metrics["optimizations_seen"] = Metric(Estimate(0, 0, math.inf, 0), Tolerance(at_least=1), "optimizations")
     not_judged |= {f"{name} in effect": SILENT for name in silent}
-    lines = _diagnosis(use, untrue, {f"{name} in effect": SILENT for name in silent})
+    lines = _diagnosis(use, untrue)
     return Verdict("optimized", metrics, evidence, lines, not_judged=not_judged)
 
 
@@ -189,9 +189,8 @@ def _declared(use: Use, declared: frozenset[str]) -> str:
     return f"; declared: {', '.join(names)}" if names else ""
 
 
-def _diagnosis(use: Use, untrue: Sequence[Claim], silent: Mapping[str, str]) -> tuple[str, ...]:
+def _diagnosis(use: Use, untrue: Sequence[Claim]) -> tuple[str, ...]:
     lines = [f"{claim.name}: {claim.otherwise}" for claim in untrue]
-    lines += [f"{name}: {reason}" for name, reason in silent.items()]
     inspection = use.inspection
     if not untrue:
         return tuple(lines)

@@ -28,8 +28,13 @@ def explain(verdict: Verdict, candidate: Variant, reference: Variant) -> str:
     ]
     lines += [f"  {name:<18} {describe(metric)}" for name, metric in judged]
     lines += [f"  {line}" for line in verdict.diagnosis]
-    lines += [f"  not judged: {name}: {reason}" for name, reason in verdict.not_judged.items()]
+    lines += [f"  {line}" for line in left_out(verdict)]
     return printable("\n".join(lines))
+
+
+def left_out(verdict: Verdict) -> list[str]:
+    """What was not judged and why, a line for each."""
+    return [f"not judged: {name}: {reason}" for name, reason in verdict.not_judged.items()]
 
 
 def _cause(judged: Sequence[tuple[str, Metric]]) -> str:
@@ -50,12 +55,18 @@ def describe(metric: Metric) -> str:
     # What was seen of something that more looking would only add to has no interval, only a lower end.
     if estimate.low < estimate.high and (estimate.low, estimate.high) != (estimate.point, math.inf):
         unit = metric.unit if metric.unit in {"share", "bytes"} else ""
-        confidence = "" if estimate.confidence is None else f"{brief(100 * estimate.confidence, '.4g')}% CI "
+        confidence = "" if estimate.confidence is None else f"{_percent(estimate.confidence)}% CI "
         text += f"  {confidence}[{show(estimate.low, unit)}, {show(estimate.high, unit)}]"
     text += f", n={estimate.n}"
     if tolerance is not None:
         text += f"; {_limits(metric)}: {metric.status}"
     return text
+
+
+def _percent(confidence: float) -> str:
+    """In percent, with as many digits as it takes not to be rounded up to 100, which no interval has."""
+    texts = (f"{100 * confidence:.{digits}g}" for digits in range(4, 17))
+    return next((text for text in texts if float(text) < 100), "100")  # noqa: PLR2004 - percent
 
 
 def _limits(metric: Metric) -> str:

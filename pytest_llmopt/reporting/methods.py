@@ -86,15 +86,16 @@ def _cost(name: str, show: Callable[[float], str]) -> Callable[[Record, Sequence
 
 
 def _verdict(_row: Record, others: Sequence[Record]) -> str:
-    """The worst of all verdicts on the variant, with the checks that gave it."""
+    """The worst of all verdicts on the variant, with the checks that gave it, and what none of them vouches for."""
     decided = [item for item in others if item.status in WORST_FIRST and item.overruled not in FORGIVEN]
     if not decided:
         return MISSING
     worst = min((item.status for item in decided), key=WORST_FIRST.index)
-    if worst is Status.PASS:
-        return str(worst)
-    checks = dict.fromkeys(item.check or "no verdict" for item in decided if item.status is worst)
-    return f"{worst} ({', '.join(checks)})"
+    told = str(worst)
+    if worst is not Status.PASS:
+        told += f" ({', '.join(dict.fromkeys(item.check or 'no verdict' for item in decided if item.status is worst))})"
+    missing = dict.fromkeys(name for item in decided for name in item.not_judged)
+    return f"{told}; not judged: {', '.join(missing)}" if missing else told
 
 
 def _number(digits: str) -> Callable[[float], str]:

@@ -110,3 +110,30 @@ def test_an_optimization_without_claims_is_inconclusive_and_says_how_to_mend_it(
     assert {record["status"] for record in found.values()} == {"INCONCLUSIVE"}
     assert "give it a method `claims(self, use)`" in found["other_order"]["reason"]
     assert found["plain"]["evidence"] == "no optimization to look for"
+
+
+PARTLY = {"partly": '[llmopt.static_cache(), llmopt.optimization("planted.other_order")]'}
+"""Two optimizations, of which one says nothing of itself."""
+
+
+def test_what_says_nothing_beside_what_does_is_named_in_the_table_and_passes(project, records):
+    write(project, PARTLY)
+    result = project.runpytest_inprocess("--llmopt-model", "tiny-qwen")
+    result.assert_outcomes(passed=1)
+    (record,) = records()
+    assert (record["status"], record["outcome"], record["reason"]) == ("PASS", "passed", "")
+    assert list(record["not_judged"]) == ["other_order in effect"]
+    result.stdout.fnmatch_lines(["optimized *PASS *; not judged: other_order in effect*"])
+
+
+@pytest.mark.parametrize("more", [(), ("--llmopt-inconclusive", "warn")])
+def test_required_evidence_fails_it_and_the_record_agrees(project, records, more):
+    write(project, PARTLY)
+    result = project.runpytest_inprocess("--llmopt-model", "tiny-qwen", "--llmopt-require", "evidence", *more)
+    result.assert_outcomes(failed=1)
+    (record,) = records()
+    assert (record["status"], record["outcome"]) == ("FAIL", "failed")
+    assert record["metrics"]["not_judged"]["status"] == "FAIL"
+    assert "not judged: other_order in effect: it does not say" in record["reason"]
+    line = "*not judged: other_order in effect: it does not say how one can see that: give it a method*"
+    result.stdout.fnmatch_lines(["*optimized FAIL: not_judged 1 parts, at most 0 parts", line])

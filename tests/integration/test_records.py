@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from report_schema import valid
 
 OUTCOMES = """
 import pytest
@@ -97,7 +98,7 @@ EXPECTED = {
 @pytest.fixture
 def report(project):
     """A function that gives the report of the last run."""
-    return lambda: json.loads(project.path.joinpath(".llmopt/report.json").read_text())
+    return lambda: valid(json.loads(project.path.joinpath(".llmopt/report.json").read_text()))
 
 
 def check_outcomes(report):

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from pytest_llmopt.core.requests import every_request
+
 
 def test_a_run_without_our_tests_imports_no_model_library(project):
     project.makepyfile("""
@@ -61,6 +63,18 @@ def test_a_misspelled_requirement_is_refused_since_it_would_let_a_gate_pass_by_s
     result = project.runpytest_inprocess("--llmopt-require", "gpuu")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "unknown --llmopt-require 'gpuu'; did you mean 'gpu'?" in "\n".join(result.outlines + result.errlines)
+
+
+def test_evidence_and_what_an_engine_can_be_asked_for_may_be_required(project):
+    project.makepyfile("from pytest_llmopt import llmopt\n@llmopt.gpu\ndef test_it(): pass")
+    names = ["evidence", *(kind.requirement() for kind in every_request())]
+    assert {"score", "generate", "force_decode"} < set(names)
+    result = project.runpytest_inprocess("--collect-only", "--llmopt-require", ",".join(names))
+    assert result.ret == pytest.ExitCode.OK
+    for wrong, nearest in {"evidense": "evidence", "force_decod": "force_decode"}.items():
+        result = project.runpytest_inprocess("--collect-only", "--llmopt-require", wrong)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        assert f"did you mean '{nearest}'?" in "\n".join(result.outlines + result.errlines)
 
 
 def test_the_requirement_of_an_optimization_is_named_with_the_way_to_get_it(project, records):

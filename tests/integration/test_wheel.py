@@ -30,6 +30,7 @@ def test_the_wheel_has_one_top_level_package_with_the_suites_and_the_zoo(wheel):
         "suites/equivalence/test_equivalence.py",
         "suites/pytest.ini",
         "fixtures/prompts/default.jsonl",
+        "reporting/report.schema.json",
         "fixtures/models/tiny-gemma-draft/model.safetensors",
     ):
         assert f"pytest_llmopt/{wanted}" in names

@@ -88,6 +88,20 @@ def test_a_metric_is_described_by_value_interval_sample_and_limit(metric, text):
     assert text in describe(metric)
 
 
+@pytest.mark.parametrize(
+    ("confidence", "text"),
+    [
+        (0.95, "95% CI ["),
+        (0.9875, "98.75% CI ["),
+        (1 - 0.05 / 12, "99.58% CI ["),
+        (1 - 2e-6, "99.9998% CI ["),
+        (None, "1  [0.5, 2]"),
+    ],
+)
+def test_an_interval_is_said_to_have_what_it_has_and_never_all(confidence, text):
+    assert text in describe(Metric(Estimate(1, 0.5, 2, 8, confidence), Tolerance(at_most=3)))
+
+
 def test_a_value_below_a_two_sided_range_is_shown_with_the_limit_that_it_broke():
     assert "at least 1" in describe(Metric(Estimate.exact(0.5), Tolerance(1, 2)))
 

@@ -72,6 +72,15 @@ def test_nan_is_shown_as_it_is():
     assert row["KL"] == "nan"
 
 
+def test_what_no_check_could_judge_stands_beside_the_verdict():
+    """The table is pasted where nobody sees the records: a bare PASS there would say more than was seen."""
+    gaps = {"memory": "candidate: not answered"}
+    (row,) = cells(record(not_judged=gaps), record(check="equivalent", not_judged=gaps | {"tail": "few known"}))
+    assert row["verdict"] == "PASS; not judged: memory, tail"
+    (row,) = cells(record(not_judged=gaps), record(Status.FAIL, check="invariant"))
+    assert row["verdict"] == "FAIL (invariant); not judged: memory"
+
+
 def test_the_verdict_is_the_worst_on_the_same_variant_and_names_its_check():
     others = [record(Status.FAIL, check="invariant"), record(Status.INCONCLUSIVE, check="optimized")]
     (row,) = cells(record(), *others)

@@ -2,24 +2,19 @@
 
 import dataclasses
 import json
-from importlib import resources
 
 import jsonschema
 import pytest
+from report_schema import SCHEMA, valid
 
 from pytest_llmopt.core.record import MetricRecord, Record, write_report
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 
-SCHEMA = json.loads(resources.files("pytest_llmopt.reporting").joinpath("report.schema.json").read_text())
 METRICS = {
     "judged": Metric(Estimate(0.2, 0.1, 0.3, 8, 0.9875), Tolerance(at_most=0.5), "nats"),
     "told": Metric(Estimate.exact(3)),
     "broken": Metric(Estimate(float("nan"), float("-inf"), float("inf"), 1), Tolerance(at_least=1)),
 }
-
-
-def valid(content):
-    jsonschema.Draft202012Validator(SCHEMA).validate(content)
 
 
 def report(tmp_path, *records):
