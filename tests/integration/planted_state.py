@@ -289,10 +289,12 @@ class NeverConsulted(Assisted):
 class CautiousDraft(Assisted):
     """Proposes next to nothing, whatever its settings say."""
 
-    def _load(self, plan, draft, target):
-        model = super()._load(plan, draft, target)
-        model.generation_config.assistant_confidence_threshold = 0.99
-        return model
+    def for_transformers(self, plan):
+        apply_inherited("transformers", self, plan)
+        plan.after_load.append(lambda _: self.make_cautious(plan.generate["assistant_model"]))
+
+    def make_cautious(self, draft):
+        draft.generation_config.assistant_confidence_threshold = 0.99
 
 
 @dataclass(frozen=True)

@@ -29,25 +29,24 @@ ONE_OF_EACH = {
 SWAPPED = """
 import copy
 
-from pytest_llmopt.core.registry import Registry
+from pytest_llmopt.appliers.transformers.quantization import hqq
 
-Hqq = Registry("optimizations", "optimization").load("quantization.hqq")
-given = Hqq._quantize
+given = hqq._quantize
 
 
-def one_left_out(self, model, device):
+def one_left_out(options, model, device):
     layer = model.model.layers[0].mlp
     plain = copy.deepcopy(layer.down_proj)
-    given(self, model, device)
+    given(options, model, device)
     layer.down_proj = plain
 
 
 def pytest_configure(config):
-    Hqq._quantize = one_left_out
+    hqq._quantize = one_left_out
 
 
 def pytest_unconfigure(config):
-    Hqq._quantize = given
+    hqq._quantize = given
 """
 
 
