@@ -18,7 +18,7 @@ from pytest_llmopt.options import SESSION, SETTINGS
 
 if TYPE_CHECKING:
     from pytest_llmopt.core.record import Record
-    from pytest_llmopt.outcomes import Entry
+    from pytest_llmopt.outcomes import KnownTest
     from pytest_llmopt.report import Report
 
 CARRIED = "llmopt_records"
@@ -57,7 +57,7 @@ class Keeper:
         self._is_worker = hasattr(config, "workerinput")
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._collected = 0
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, KnownTest] = {}
         self._attempt: dict[str, int] = {}
         self._with_record: set[str] = set()
 
@@ -87,9 +87,9 @@ class Keeper:
         """Note what is going to be run; a worker does so before pytest-xdist tells the controller of it."""
         if not self._collected:
             return
-        from pytest_llmopt.outcomes import Entry
+        from pytest_llmopt.outcomes import KnownTest
 
-        entries = {item.nodeid: Entry.of(item) for item in session.items if model_of(item) is not None}
+        entries = {item.nodeid: KnownTest.of(item) for item in session.items if model_of(item) is not None}
         if not self._is_worker:
             self._expect(self._collected, entries)
         elif self._exchange is not None:
@@ -111,12 +111,12 @@ class Keeper:
         file = Path(self._folder.name) / TESTS if self._folder is not None else Path(TESTS)
         if self._entries or not file.is_file():
             return
-        from pytest_llmopt.outcomes import Entry
+        from pytest_llmopt.outcomes import KnownTest
 
         told = json.loads(file.read_text(encoding="utf-8"))
-        self._expect(told["collected"], {nodeid: Entry(**entry) for nodeid, entry in told["tests"].items()})
+        self._expect(told["collected"], {nodeid: KnownTest(**entry) for nodeid, entry in told["tests"].items()})
 
-    def _expect(self, collected: int, entries: dict[str, Entry]) -> None:
+    def _expect(self, collected: int, entries: dict[str, KnownTest]) -> None:
         self._entries = entries
         self._begin()
         self.report.counts.collected += collected
@@ -174,7 +174,7 @@ class Keeper:
         category = told[0] if told else ""
         return str(category or report.outcome).removeprefix("subtests ")
 
-    def _crash(self, entry: Entry, report: pytest.TestReport) -> Record:
+    def _crash(self, entry: KnownTest, report: pytest.TestReport) -> Record:
         """The record of a test whose worker is gone; no other worker shall run it again."""
         from pytest_llmopt.outcomes import crash
 

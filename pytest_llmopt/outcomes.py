@@ -33,7 +33,7 @@ RECORDED = pytest.StashKey[list[BaseException]]()
 
 
 @dataclass(frozen=True)
-class Entry:
+class KnownTest:
     """A test of ours, as far as it is known before it runs: plain values, for another process."""
 
     nodeid: str
@@ -44,7 +44,7 @@ class Entry:
     seed: int = 0
 
     @classmethod
-    def of(cls, item: pytest.Item) -> Entry:
+    def of(cls, item: pytest.Item) -> KnownTest:
         """That of a test that asks for a side."""
         nodeid = nodeid_of(item)
         seed = int(item.config.stash[SETTINGS].get("seed"))
@@ -102,7 +102,7 @@ class Recorder:
         self.item.stash.setdefault(RECORDED, []).append(error)
 
     def _keep(self, status: Status, **found: Any) -> None:
-        record = Entry.of(self.item).record(status, figures=self.figures(), **found)
+        record = KnownTest.of(self.item).record(status, figures=self.figures(), **found)
         self.item.stash.setdefault(RECORDS, []).append(record)
 
 
@@ -123,7 +123,7 @@ def records_of(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.Tes
     cause = next((link for link in _chain(error) if isinstance(link, LlmoptError)), error)
     return [
         *records,
-        Entry.of(item).record(
+        KnownTest.of(item).record(
             Status.SKIPPED if skipped else Status.ERROR,
             seconds=call.duration,
             reason=_reason(error, report),
@@ -148,7 +148,7 @@ def explain(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestRe
     report.longrepr = "\n".join(lines)
 
 
-def crash(entry: Entry, worker: str, stack: str) -> Record:
+def crash(entry: KnownTest, worker: str, stack: str) -> Record:
     """The record of a test whose process ended: a segmentation fault, no memory left, a test that hung.
 
     Args:

@@ -103,7 +103,7 @@ def equivalent(
     require_room(first, max_new_tokens, candidate, reference)
     depth = Depth(forced_tokens, deepest, chosen)
     limits = limits or limits_for(candidate, reference)
-    sample = Sample(
+    sample = DecodedSample(
         candidate, reference, chosen, max_new_tokens, depth, least_positions, limits, _floor(reference, chosen)
     )
     looks = [
@@ -122,7 +122,7 @@ def equivalent(
 
 
 @dataclass
-class Sample:
+class DecodedSample:
     """What was observed of a candidate so far, by what it is judged, and how more of it is got."""
 
     candidate: Side
@@ -132,7 +132,7 @@ class Sample:
     depth: Depth
     least_positions: int
     limits: Limits
-    measured: Measured | None
+    measured: ReferenceFloor | None
     """The reference's noise floor, where one can be measured."""
     run: DecodeRun = field(default_factory=lambda: DecodeRun(()))
     count: int = 0
@@ -164,22 +164,22 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Measured:
+class ReferenceFloor:
     """A noise floor, and where it came from."""
 
     benign: Benign
     floor: Floor
 
 
-def _floor(reference: Side, prompts: PromptSet) -> Measured | None:
+def _floor(reference: Side, prompts: PromptSet) -> ReferenceFloor | None:
     """The noise floor of a reference in a session; none where it cannot decode."""
     if reference.context.open is None or not reference.can(Generate):
         return None
     benign = Benign(reference.context.cache)
-    return Measured(benign, benign.floor(reference, prompts))
+    return ReferenceFloor(benign, benign.floor(reference, prompts))
 
 
-def _judge(sample: Sample, false_alarm: float) -> Verdict:
+def _judge(sample: DecodedSample, false_alarm: float) -> Verdict:
     run, limits = sample.run, sample.limits
     benign, floor = (None, None) if sample.measured is None else (sample.measured.benign, sample.measured.floor)
     observed = run.observed

@@ -17,7 +17,7 @@ from pytest_llmopt.checks._limits import known_dtype
 from pytest_llmopt.checks._not_judged import Tail, unseen_tail
 from pytest_llmopt.checks._sampling.causes import explain, explain_slow
 from pytest_llmopt.checks._sampling.draft import open_draft
-from pytest_llmopt.checks._sampling.sample import ROUNDING_KL, Rates, Sample
+from pytest_llmopt.checks._sampling.sample import ROUNDING_KL, DrawnSample, Rates
 from pytest_llmopt.checks._sampling.telling_places import Telling
 from pytest_llmopt.checks._sequential import Design, Look
 from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary
@@ -116,7 +116,9 @@ def lossless(
     if tie_margin is None:
         tie_margin = TIE_MARGINS[known_dtype(candidate)]
     chosen = PromptSet.of(prompts).take(num_prompts)
-    sample = Sample(candidate, reference, open_draft(candidate), Rates(false_alarm, floor_kl, tie_margin), sampling)
+    sample = DrawnSample(
+        candidate, reference, open_draft(candidate), Rates(false_alarm, floor_kl, tie_margin), sampling
+    )
     rounds = Rounds.of(sample, chosen, max_tokens, seed)
     # The evidence holds at any number of looks, so one look's share of the error rate is all of it.
     found = Design(false_alarm).run(itertools.repeat(Look(rounds.take)), rounds.judge).found
@@ -133,7 +135,7 @@ def lossless(
 
 
 @dataclass(frozen=True)
-class Opinion:
+class SamplingOpinion:
     """The evidence so far, and whether it suffices."""
 
     found: SamplingFindings
@@ -144,7 +146,7 @@ class Opinion:
 class Rounds:
     """Long texts, each round as many as in all before it, and short ones where the filters matter most."""
 
-    sample: Sample
+    sample: DrawnSample
     prompts: PromptSet
     max_tokens: int
     seeds: Iterator[int]
@@ -156,7 +158,7 @@ class Rounds:
     grew: bool = True
 
     @classmethod
-    def of(cls, sample: Sample, prompts: PromptSet, max_tokens: int, seed: int) -> Rounds:
+    def of(cls, sample: DrawnSample, prompts: PromptSet, max_tokens: int, seed: int) -> Rounds:
         """Before the first round."""
         short = Telling.of(sample.reference, prompts, sample.sampling)
         # An engine adds the place of a prompt to the seed, so that rounds lie further apart than there are prompts.
@@ -176,22 +178,22 @@ class Rounds:
             self.sample.add(texts, next(self.seeds) % 2**32, self.short.max_new_tokens)
         self.grew = len(self.sample) > before  # every prompt emits a token
 
-    def judge(self, _false_alarm: float) -> Opinion:
+    def judge(self, _false_alarm: float) -> SamplingOpinion:
         """FAIL at an alarm, PASS at enough tokens without one. The sample knows the rate that its evidence is for."""
         found = self.sample.evidence()
         unsuspicious = found.peak <= SUSPICIOUS * found.tokens.threshold
         enough = self.max_tokens if unsuspicious else LONGER * self.max_tokens
         if found.alarm:
-            return Opinion(found, Status.FAIL)
+            return SamplingOpinion(found, Status.FAIL)
         if len(self.sample) >= enough or not self.grew:
-            return Opinion(found, Status.PASS)
+            return SamplingOpinion(found, Status.PASS)
         per_text = len(self.sample) / self.long_texts
         left = round((enough - len(self.sample)) / per_text + 0.5)
         self.wanted = max(1, min(self.long_texts, left))
-        return Opinion(found, Status.INCONCLUSIVE)
+        return SamplingOpinion(found, Status.INCONCLUSIVE)
 
 
-def _metrics(sample: Sample, found: SamplingFindings) -> dict[str, Metric]:
+def _metrics(sample: DrawnSample, found: SamplingFindings) -> dict[str, Metric]:
     tokens, limit = len(sample), found.tokens.threshold
     divergences = [kl_divergence(item.scored, item.generation.logprobs) for item in sample.drawn]
     metrics = {
@@ -223,7 +225,7 @@ def _metrics(sample: Sample, found: SamplingFindings) -> dict[str, Metric]:
     return metrics
 
 
-def _looked_at(sample: Sample, found: SamplingFindings) -> dict[str, int]:
+def _looked_at(sample: DrawnSample, found: SamplingFindings) -> dict[str, int]:
     texts = [item.generation.prompt_ids for item in sample.drawn]
     return {
         "different texts": len(set(texts)),
@@ -235,7 +237,7 @@ def _looked_at(sample: Sample, found: SamplingFindings) -> dict[str, int]:
     }
 
 
-def _evidence(sample: Sample, found: SamplingFindings) -> str:
+def _evidence(sample: DrawnSample, found: SamplingFindings) -> str:
     line = f"{len(sample):,} tokens, log e-value {found.peak:.1f} (alarm above {found.tokens.threshold:.1f})"
     if found.tokens.violations:
         line += f", {found.tokens.violations} outside the support"

@@ -157,7 +157,7 @@ def _memory(candidate: Side, reference: Side, budget: Budget) -> dict[str, Metri
 
 
 @dataclass(frozen=True)
-class Opinion:
+class BudgetOpinion:
     """The metrics of the rounds so far, some of which may ask for more."""
 
     metrics: Mapping[str, Metric]
@@ -201,7 +201,7 @@ class Race:
             self.run_reference()
             self.run_candidate()
 
-    def judge(self, error_rate: float) -> Opinion:
+    def judge(self, error_rate: float) -> BudgetOpinion:
         """Ratios over the rounds, each interval at the error rate of the look."""
         own, theirs, budget, confidence = self.own, self.theirs, self.budget, 1 - error_rate
         once, decode = np.ones(len(own.ttft_s)), np.array(own.decode_s_per_token)
@@ -210,7 +210,7 @@ class Race:
         prefill_speedup = paired_ratio(np.array(theirs.ttft_s), ttft_s, confidence)
         tokens_per_s = paired_ratio(once, decode, confidence)
         ttft_ms = paired_ratio(1e3 * ttft_s, once, confidence)
-        return Opinion(
+        return BudgetOpinion(
             {
                 "decode_speedup": Metric(decode_speedup, _at_least(budget.decode_speedup), "x"),
                 "prefill_speedup": Metric(prefill_speedup, _at_least(budget.prefill_speedup), "x"),

@@ -54,6 +54,10 @@ class RequestError(LlmoptError):
     """A generate or score request that the engine cannot serve, such as one longer than its cache."""
 
 
+class AnswerError(LlmoptError):
+    """An answer that does not belong to its request: a fault of the engine, so that its test ends in ERROR."""
+
+
 class NoRoomError(RequestError):
     """A request that is longer than what the engine has room for."""
 

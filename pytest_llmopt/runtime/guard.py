@@ -55,7 +55,7 @@ class GuardedReference:
     @classmethod
     def of(cls, side: Side) -> GuardedReference:
         """What a reference is now."""
-        asked = Asked(side)
+        asked = FixedProbe(side)
         # The first request of a process runs what later ones do not: imports, warnings that are given once.
         asked()
         engine = bare(side.engine)
@@ -71,7 +71,7 @@ class GuardedReference:
 
     def changes(self) -> Iterator[Change]:
         """What is otherwise now."""
-        asked = Asked(self.side)
+        asked = FixedProbe(self.side)
         try:
             seen = self.watch.changes(asked) if self.watch is not None else ()
             answers = asked.answers or asked()
@@ -85,7 +85,7 @@ class GuardedReference:
             yield Change("it answers a fixed request otherwise, bit for bit, than before")
 
 
-class Asked:
+class FixedProbe:
     """A fixed request to an engine, and its last answers."""
 
     def __init__(self, side: Side) -> None:

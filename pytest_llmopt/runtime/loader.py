@@ -16,7 +16,7 @@ from pytest_llmopt.runtime import memory
 from pytest_llmopt.runtime.places import Places
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from pytest_llmopt.core.engine import Engine
@@ -143,10 +143,11 @@ class Loader:
         """
         self._make_room(variant, {other.digest for other in keep})
         self._reopened += 1
-        return self._load(variant, dataclasses.replace(self._policy, seed=self._policy.seed + self._reopened))
+        policy = dataclasses.replace(self._policy, seed=self._policy.seed + self._reopened)
+        return self._load(variant, policy, [engine for digest, engine in self._open.items() if digest in self._in_use])
 
-    def _load(self, variant: Variant, policy: LoadPolicy) -> Engine:
-        engine = self.places.open(self._engines, variant, policy)
+    def _load(self, variant: Variant, policy: LoadPolicy, beside: Iterable[Engine] = ()) -> Engine:
+        engine = self.places.open(self._engines, variant, policy, beside)
         if MeasureLoading in engine.answers:
             known = self.costs.setdefault(variant.digest, {})
             known |= {name: min(took, known.get(name, took)) for name, took in engine.ask(MeasureLoading()).items()}

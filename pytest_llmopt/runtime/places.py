@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -15,7 +16,8 @@ from pytest_llmopt.core.errors import OptionError
 from pytest_llmopt.core.text import shown
 from pytest_llmopt.core.written import home_of
 from pytest_llmopt.runtime.environments import interpreter_of, known
-from pytest_llmopt.runtime.worker.engine import Place, ProcessEngine
+from pytest_llmopt.runtime.worker.connection import WorkerPlace
+from pytest_llmopt.runtime.worker.engine import ProcessEngine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -68,8 +70,15 @@ class Places:
         """Whether a variant runs in this very process."""
         return not (self.isolate or variant.process or variant.engine in self.interpreters)
 
-    def open(self, engines: Registry, variant: Variant, policy: LoadPolicy) -> Engine:
+    def open(self, engines: Registry, variant: Variant, policy: LoadPolicy, in_use: Iterable[Engine] = ()) -> Engine:
         """The engine of a variant, where it belongs.
+
+        Args:
+            engines: where the kinds of engines are registered.
+            variant: what to run.
+            policy: what loading may do.
+            in_use: engines whose worker it joins where they run the same, if of another copy of the model: in this
+                process they would be side by side too, and a worker takes seconds to start.
 
         Raises:
             LlmoptError: it cannot be loaded, or its process ended.
@@ -79,8 +88,15 @@ class Places:
             return engine
         home = home_of(engines.added[variant.engine]) if variant.engine in engines.added else None
         python = self.interpreters.get(variant.engine, sys.executable)
-        place = Place(python if variant.process in {"", OWN} else variant.process, self.limit_s)
-        return ProcessEngine.open(variant, policy, place, home)
+        place = WorkerPlace(python if variant.process in {"", OWN} else variant.process, self.limit_s)
+        same = (
+            own for own in in_use if isinstance(own, ProcessEngine) and own.alive and _is_copy(own.variant, variant)
+        )
+        return ProcessEngine.open(variant, policy, place, home, next(same, None))
+
+
+def _is_copy(own: Variant, other: Variant) -> bool:
+    return dataclasses.replace(own, model=other.model) == other
 
 
 def _refuse(given: str, why: str) -> NoReturn:

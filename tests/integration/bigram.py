@@ -2,8 +2,10 @@
 
 import ctypes
 import os
+import resource
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -45,7 +47,9 @@ class Bigram:
 
     def ask(self, request):
         if self.fault is not None and isinstance(request, Generate):
-            self.fault()
+            wrong = self.fault()
+            if wrong is not None:
+                return wrong
         if isinstance(request, Generate):
             return tuple(self._decode(item, request.sampling.max_new_tokens) for item in request.prompts)
         if isinstance(request, Score):
@@ -126,6 +130,29 @@ def counts_then_dies():
     time.sleep(5)
 
 
+def runs_out_of_memory():
+    resource.setrlimit(resource.RLIMIT_AS, (2**32, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    np.ones(2**34)
+
+
+def leaves_a_child():
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    os._exit(5)
+
+
+def interrupts():
+    raise KeyboardInterrupt
+
+
+class UnspeakableError(Exception):
+    def __str__(self):
+        return self.message  # there is none
+
+
+def raises_what_has_no_words():
+    raise UnspeakableError
+
+
 FAULTS = {
     "raises": (raises, "a kernel says no"),
     "sys_exit": (lambda: sys.exit(3), "ended with exit code 3 while answering Generate"),
@@ -138,6 +165,13 @@ FAULTS = {
     "sends_garbage": (sends_garbage, "sent what is no answer"),
     "closes_its_socket": (closes_its_socket, "ended with exit code 0 while answering Generate"),
     "counts_then_dies": (counts_then_dies, "was ended by SIGTERM while answering Generate, after 17 tokens"),
+    "stops": (lambda: os.kill(os.getpid(), signal.SIGSTOP), "did not answer within"),
+    "runs_out_of_memory": (runs_out_of_memory, "Unable to allocate 128. GiB"),
+    "leaves_a_child": (leaves_a_child, "ended with exit code 5 while answering Generate"),
+    "interrupts": (interrupts, "was ended by SIGINT while answering Generate"),
+    "raises_what_has_no_words": (raises_what_has_no_words, "UnspeakableError"),
+    "answers_too_little": (lambda: (), "4 were asked for and 0 came"),
+    "answers_nonsense": (lambda: "<html>502</html>", "it is no tuple of Generation"),
 }
 """What happens while it decodes, and what has to be said of it."""
 

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.checks._floor.figures import Change, Floor, floor_of
+from pytest_llmopt.checks._floor.figures import ChangedReference, Floor, floor_of
 from pytest_llmopt.checks._floor.texts import Texts, texts_of
 from pytest_llmopt.core.errors import NothingToChangeError, RequirementMissingError, UnsoundReferenceError, WorkerError
 from pytest_llmopt.core.requests import ForceDecode, Vary
@@ -102,13 +102,13 @@ class _Measurement:
     engine: Side
     texts: Texts
     scored: Sequence[TopLogprobs]
-    changes: list[Change] = field(default_factory=list)
+    changes: list[ChangedReference] = field(default_factory=list)
     copies: list[tuple[str, int]] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     contradictions: dict[str, float] = field(default_factory=dict)
     rounding: float | None = None
     """Mean KL divergence of the same weights in float32, where there are 16 bits and it can be had."""
-    wide: Change | None = None
+    wide: ChangedReference | None = None
 
     @property
     def limit(self) -> float:
@@ -117,13 +117,13 @@ class _Measurement:
             return ROUNDING
         return UNPROVEN if self.rounding is None else min(max(ROUNDING, FEW * self.rounding), SANE)
 
-    def change(self, name: str, changed: Sequence[TopLogprobs], rows: Sequence[int] = ()) -> Change:
+    def change(self, name: str, changed: Sequence[TopLogprobs], rows: Sequence[int] = ()) -> ChangedReference:
         """A change of the first positions of some texts; of all texts where no rows are given."""
         places = tuple(rows or range(len(self.scored)))
         base = [self.scored[row][: len(own)] for row, own in zip(places, changed, strict=True)]
-        return Change(name, base, changed, places)
+        return ChangedReference(name, base, changed, places)
 
-    def judge_natural(self, change: Change, limit: float | None = None) -> bool:
+    def judge_natural(self, change: ChangedReference, limit: float | None = None) -> bool:
         """Whether a change that must not matter stays within rounding; then it belongs to the floor.
 
         Raises:
@@ -207,11 +207,11 @@ class _Measurement:
         wide = engine.score(texts.given)
         decoded = [item.logprobs for item in engine.force(cut)]
         base = [own[: len(item.token_ids)] for own, item in zip(wide, cut, strict=False)]
-        path = Change(texts.batched, base, decoded, tuple(range(len(cut))))
+        path = ChangedReference(texts.batched, base, decoded, tuple(range(len(cut))))
         if not path.figure <= ROUNDING:
             rows = range(min(ALONE, len(cut)))
             alone = [engine.force([cut[row]], batch_size=1)[0].logprobs for row in rows]
-            own = Change("cached decode", base[: len(alone)], alone, tuple(rows))
+            own = ChangedReference("cached decode", base[: len(alone)], alone, tuple(rows))
             path = own if not own.figure <= ROUNDING else path
         require_finite(wide, "computes in float32")
         self.contradicts(path.name, path.figure, ROUNDING)
@@ -237,7 +237,9 @@ class _Measurement:
         if self.wide is not None:
             some = self.texts.given[:PROVED_ON]
             copy = self.engine.varied(FLOAT32).varied(PERMUTED, seed).score(some)
-            self._require_same(Change(PERMUTED, self.wide.changed[: len(some)], copy, ()).figure, ROUNDING, FLOAT32)
+            self._require_same(
+                ChangedReference(PERMUTED, self.wide.changed[: len(some)], copy, ()).figure, ROUNDING, FLOAT32
+            )
         permuted = self.engine.varied(PERMUTED, seed)
         scored = self.change(f"permuted {seed}", permuted.score(self.texts.given))
         # A copy that is another function need not be decoded.

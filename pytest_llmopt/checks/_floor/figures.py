@@ -43,7 +43,7 @@ class Floor:
 
 
 @dataclass(frozen=True, eq=False)
-class Change:
+class ChangedReference:
     """The reference, and the reference under a benign change, at the same positions."""
 
     name: str
@@ -64,7 +64,7 @@ class Change:
 
 
 def floor_of(
-    changes: Sequence[Change],
+    changes: Sequence[ChangedReference],
     copies: Sequence[tuple[str, int]],
     left_out: Mapping[str, str],
     contradictions: Mapping[str, float],
@@ -85,7 +85,7 @@ def floor_of(
     )
 
 
-def _level(item: Change, whole: Change) -> float:
+def _level(item: ChangedReference, whole: ChangedReference) -> float:
     """Mean KL divergence as it would be over all texts, in nats per token.
 
     Of some positions it says as much about these as about the change: it is taken relative to another change of all
@@ -98,7 +98,7 @@ def _level(item: Change, whole: Change) -> float:
     return item.figure / float(np.concatenate(there).mean()) * whole.figure
 
 
-def _near_ties(changes: Sequence[Change]) -> float:
+def _near_ties(changes: Sequence[ChangedReference]) -> float:
     """The lead, in nats, below which a position counts as near a tie: further where there are too few of them."""
     leads = np.sort(
         np.concatenate([base.top_logprobs[:, 0] - base.top_logprobs[:, 1] for item in changes for base in item.base])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pytest_llmopt.checks._quantized.groups import Worst
-    from pytest_llmopt.checks._quantized.modules import Measured
+    from pytest_llmopt.checks._quantized.modules import ProjectionErrors
     from pytest_llmopt.core.weight_format import WeightFormat
 
 
@@ -51,12 +51,12 @@ def group_limits(form: WeightFormat) -> GroupLimits:
     return FITTED if form.codes == "fitted" else NEAREST
 
 
-def group_claims(form: WeightFormat, found: Sequence[Measured]) -> list[Claim]:
+def group_claims(form: WeightFormat, found: Sequence[ProjectionErrors]) -> list[Claim]:
     """The claims about groups, each with the place of the worst one."""
     limits = group_limits(form)
     groups = sum(item.groups.groups for item in found)
 
-    def claim(name: str, pick: Callable[[Measured], Worst], at_most: float, unit: str, words: str) -> Claim:
+    def claim(name: str, pick: Callable[[ProjectionErrors], Worst], at_most: float, unit: str, words: str) -> Claim:
         item = max(found, key=lambda one: pick(one).value)
         worst = pick(item)
         return Claim(

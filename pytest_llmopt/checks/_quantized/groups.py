@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmopt.checks._quantized.honest import HALF_STEP, Rounded, conventions, in_groups
+from pytest_llmopt.checks._quantized.honest import HALF_STEP, HonestWeights, conventions, in_groups
 from pytest_llmopt.statistics.fake_quantizers import LEAST_SCALE, extremes
 
 if TYPE_CHECKING:
@@ -121,17 +121,17 @@ def _nested(form: WeightFormat, theirs: FloatArray) -> FloatArray:
     return (np.maximum(most, own.mean()) / np.maximum(own, LEAST_SCALE)).reshape(theirs.shape)
 
 
-def _nearest(rounded: list[Rounded], own: FloatArray) -> Rounded:
+def _nearest(rounded: list[HonestWeights], own: FloatArray) -> HonestWeights:
     """The convention that most of the weights follow: a few that do not cannot decide it."""
 
-    def distance(item: Rounded) -> float:
+    def distance(item: HonestWeights) -> float:
         far = np.nan_to_num(np.abs(own - item.values), nan=np.inf)
         return float(np.minimum(far, item.steps).sum(dtype=np.float64))
 
     return min(rounded, key=distance) if len(rounded) > 1 else rounded[0]
 
 
-def _gains(view: _View, own: FloatArray, theirs: FloatArray, rounded: Rounded) -> FloatArray:
+def _gains(view: _View, own: FloatArray, theirs: FloatArray, rounded: HonestWeights) -> FloatArray:
     """The factor on the weights of each group that fits best, in the least squares.
 
     Of the weights after rounding, which an exact library has to the last bit; where weights are fitted or tuned, of

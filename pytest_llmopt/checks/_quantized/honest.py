@@ -68,7 +68,7 @@ def sqnr_band(form: WeightFormat, weights: StoredMap, unit: float) -> Band:
 
 
 @dataclass(frozen=True, eq=False)
-class Rounded:
+class HonestWeights:
     """Weights after honest rounding by one convention of the scale."""
 
     values: FloatArray
@@ -77,7 +77,7 @@ class Rounded:
     """The distance of the two levels around each weight: `[outputs, inputs]`."""
 
 
-def conventions(form: WeightFormat, weights: StoredMap, order: IntArray | None = None) -> Iterator[Rounded]:
+def conventions(form: WeightFormat, weights: StoredMap, order: IntArray | None = None) -> Iterator[HonestWeights]:
     """The weights after rounding, once for each convention of the scale that libraries have.
 
     Args:
@@ -90,7 +90,7 @@ def conventions(form: WeightFormat, weights: StoredMap, order: IntArray | None =
     span = (weights.low, weights.high) if form.group_size == "tensor" else None
     low, high = extremes(stored, size, order, span)
     for values, steps in _rounded(form, stored, size, order, low, high):
-        yield Rounded(values.reshape(shape), np.maximum(steps, LEAST_SCALE).reshape(shape))
+        yield HonestWeights(values.reshape(shape), np.maximum(steps, LEAST_SCALE).reshape(shape))
 
 
 def in_groups(form: WeightFormat, weights: FloatArray) -> FloatArray:

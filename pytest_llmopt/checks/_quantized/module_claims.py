@@ -15,7 +15,7 @@ from pytest_llmopt.core.weight_format import HasWeightFormat
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pytest_llmopt.checks._quantized.modules import Measured
+    from pytest_llmopt.checks._quantized.modules import ProjectionErrors
     from pytest_llmopt.core.claims import Use
     from pytest_llmopt.core.side import Side
     from pytest_llmopt.core.weight_format import WeightFormat
@@ -57,7 +57,7 @@ def module_claims(options: object, candidate: Side, reference: Side, use: Use, *
     )
 
 
-def _of_weights(form: WeightFormat, found: Sequence[Measured]) -> list[Claim]:
+def _of_weights(form: WeightFormat, found: Sequence[ProjectionErrors]) -> list[Claim]:
     short, at_most = _worst(found, lambda item: item.shortfall_db), _shortfall_limit(form)
     good, bias = _worst(found, lambda item: item.excess_db), _worst(found, lambda item: item.bias_error)
     far = sum(not item.shortfall_db <= at_most for item in found)
@@ -94,7 +94,7 @@ def _of_weights(form: WeightFormat, found: Sequence[Measured]) -> list[Claim]:
     return claims
 
 
-def _of_activations(form: WeightFormat, found: Sequence[Measured]) -> list[Claim]:
+def _of_activations(form: WeightFormat, found: Sequence[ProjectionErrors]) -> list[Claim]:
     low, high = ACTIVATION_ERROR
     promised = form.activations is not None
     ran = [(item, item.activation_error) for item in found if item.activation_error is not None]
@@ -134,7 +134,9 @@ def _of_activations(form: WeightFormat, found: Sequence[Measured]) -> list[Claim
     return claims
 
 
-def _largest(values: Sequence[tuple[Measured, float]], key: Callable[[float], float]) -> tuple[Measured, float]:
+def _largest(
+    values: Sequence[tuple[ProjectionErrors, float]], key: Callable[[float], float]
+) -> tuple[ProjectionErrors, float]:
     return max(values, key=lambda item: math.inf if math.isnan(key(item[1])) else key(item[1]))
 
 
@@ -142,11 +144,11 @@ def _shortfall_limit(form: WeightFormat) -> float:
     return CALIBRATED_SHORTFALL_DB if form.calibrated else SHORTFALL_DB
 
 
-def _worst(found: Sequence[Measured], key: Callable[[Measured], float]) -> Measured:
+def _worst(found: Sequence[ProjectionErrors], key: Callable[[ProjectionErrors], float]) -> ProjectionErrors:
     return max(found, key=lambda item: math.inf if math.isnan(key(item)) else key(item))
 
 
-def _sqnr(form: WeightFormat, item: Measured) -> str:
+def _sqnr(form: WeightFormat, item: ProjectionErrors) -> str:
     low, high = item.honest.low, item.honest.high
     honest = f"{low:.1f}" if high - low < 0.1 else f"{low:.1f} to {high:.1f}"  # noqa: PLR2004 - as printed
     return f"{item.name}: SQNR {item.sqnr_db:.1f} dB, where {form.label} gives {honest} dB"
@@ -158,7 +160,7 @@ def _bias(error: float) -> str:
     return f"a bias that is off by {error:.2g} times the reference's: dropped, added twice, or another one?"
 
 
-def _hint(item: Measured) -> str:
+def _hint(item: ProjectionErrors) -> str:
     """What the shape of the error says of its cause."""
     if not math.isfinite(item.sqnr_db):
         return "Its weights are not finite: look at its scales"

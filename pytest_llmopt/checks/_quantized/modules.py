@@ -42,7 +42,7 @@ KEPT_ROWS = 32
 
 
 @dataclass(frozen=True)
-class Measured:
+class ProjectionErrors:
     """One projection of the candidate."""
 
     name: str
@@ -81,7 +81,9 @@ class Measured:
         return 0.0 if self.sqnr_db == self.honest.high else self.sqnr_db - self.honest.high
 
 
-def measure(form: WeightFormat, own: Side, theirs: Side, use: Use, *, seed: int) -> tuple[list[Measured], list[str]]:
+def measure(
+    form: WeightFormat, own: Side, theirs: Side, use: Use, *, seed: int
+) -> tuple[list[ProjectionErrors], list[str]]:
     """The projections that the format covers, and the names of those that should have stayed and did not."""
     candidate, reference = Probe(own), Probe(theirs)
     rng = np.random.default_rng(seed)
@@ -172,7 +174,7 @@ def _measured(
     sample: IntArray,
     order: IntArray | None,
     seen: float,
-) -> Measured:
+) -> ProjectionErrors:
     error = effective.weight.astype(np.float64) - stored.weight
     power = float(np.square(stored.weight, dtype=np.float64).sum())
     gain = 1 + float((error * stored.weight).sum()) / power if power else 1.0
@@ -181,7 +183,7 @@ def _measured(
     sizes = np.diff(np.append(starts, lined_up.shape[1]))
     constant = float((np.square(np.add.reduceat(lined_up, starts, axis=1)) / sizes).sum())
     total = float(np.square(error).sum())
-    return Measured(
+    return ProjectionErrors(
         name,
         sqnr_db(stored.weight, effective.weight),
         sqnr_band(form, stored, unit),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmopt.checks._sampling.sample import Rates, Sample
+from pytest_llmopt.checks._sampling.sample import DrawnSample, Rates
 from pytest_llmopt.core.claims import SampledAcceptance
 from pytest_llmopt.core.prompt import Prompt
 from pytest_llmopt.core.sampling import SamplingParams
@@ -45,7 +45,7 @@ def sampled_acceptance(
     if draft is None:
         return None
     sampling = SamplingParams(NEW_TOKENS, temperature=1.0)
-    sample = Sample(candidate, reference, draft, rates, sampling)
+    sample = DrawnSample(candidate, reference, draft, rates, sampling)
     prompts = [Prompt(f"{place:03d}", token_ids=context) for place, context in enumerate(contexts)]
     first = int(np.random.SeedSequence(seed).generate_state(1)[0])
     # An engine adds the place of a prompt to the seed.

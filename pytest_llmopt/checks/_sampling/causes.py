@@ -17,7 +17,7 @@ from pytest_llmopt.statistics.warping import warp
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_llmopt.checks._sampling.sample import Sample, SamplingFindings
+    from pytest_llmopt.checks._sampling.sample import DrawnSample, SamplingFindings
     from pytest_llmopt.core.logprobs import FloatArray
     from pytest_llmopt.core.sampling import SamplingParams
 
@@ -48,7 +48,7 @@ CONVINCING = 5.0
 """Nats by which a fault must explain the tokens better than lossless sampling, to be named."""
 
 
-def explain(sample: Sample, found: SamplingFindings, sampling: SamplingParams) -> tuple[str, ...]:
+def explain(sample: DrawnSample, found: SamplingFindings, sampling: SamplingParams) -> tuple[str, ...]:
     """Lines for the failure message."""
     statistic = max(found.tokens.by_statistic, key=lambda name: found.tokens.by_statistic[name])
     lines = [
@@ -102,7 +102,7 @@ def _highest(values: Mapping[str, float], count: int = 3) -> list[tuple[str, flo
     return sorted(values.items(), key=lambda item: -item[1])[:count]
 
 
-def _causes(sample: Sample, found: SamplingFindings, sampling: SamplingParams) -> tuple[list[str], FloatArray]:
+def _causes(sample: DrawnSample, found: SamplingFindings, sampling: SamplingParams) -> tuple[list[str], FloatArray]:
     """The fault that explains the tokens best, where one does, and by how much at each token."""
     target = TopLogprobs.concatenate([item.target.logprobs for item in sample.drawn])
     known = sample.draft is not None
@@ -122,7 +122,7 @@ def _causes(sample: Sample, found: SamplingFindings, sampling: SamplingParams) -
     return causes, best.gains
 
 
-def _support(sample: Sample, sampling: SamplingParams) -> list[str]:
+def _support(sample: DrawnSample, sampling: SamplingParams) -> list[str]:
     """Which filter the tokens outside the support got past."""
 
     def explained(by: SamplingParams) -> bool:
@@ -140,7 +140,7 @@ def _support(sample: Sample, sampling: SamplingParams) -> list[str]:
     return found or ["tokens that no filter alone explains lie outside the support"]
 
 
-def _worst(sample: Sample, gains: FloatArray) -> list[str]:
+def _worst(sample: DrawnSample, gains: FloatArray) -> list[str]:
     ends = np.cumsum([len(item.scored) for item in sample.drawn])
     continuations = [item.generation.continuation for item in sample.drawn]
     row, place = worst_place([item.prompt_id for item in sample.drawn], continuations, np.split(gains, ends[:-1]))

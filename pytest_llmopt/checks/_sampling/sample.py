@@ -126,7 +126,7 @@ class SamplingFindings:
 
 
 @dataclass
-class Sample:
+class DrawnSample:
     """Everything that was drawn so far."""
 
     candidate: Side

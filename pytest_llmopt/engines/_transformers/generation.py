@@ -15,7 +15,7 @@ from pytest_llmopt.engines._transformers.arguments import merged, of_request, re
 from pytest_llmopt.engines._transformers.evidence import top_logprobs
 from pytest_llmopt.engines._transformers.scope import reseed
 from pytest_llmopt.engines._transformers.scoring import padding_of, refuse_request
-from pytest_llmopt.engines._transformers.watching import Watch
+from pytest_llmopt.engines._transformers.step_clock import StepClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -160,7 +160,7 @@ def _run(
     for row, tokens in enumerate(rows):
         input_ids[row, width - len(tokens) :] = torch.tensor(tokens)
         attention_mask[row, width - len(tokens) :] = 1
-    watch = Watch(width)
+    watch = StepClock(width)
     watching = watch.attached(model) if loaded.plan.speculative else nullcontext()
     made_anew = {key: value for make in loaded.plan.per_call for key, value in make(model, len(rows)).items()}
     refuse(made_anew)

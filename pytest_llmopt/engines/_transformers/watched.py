@@ -7,8 +7,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.watching import Change
-from pytest_llmopt.engines._transformers.traced import (
-    Traced,
+from pytest_llmopt.engines._transformers.trace import (
+    Trace,
     functions_of,
     is_a,
     plain_folders,
@@ -29,7 +29,7 @@ class ModelWatch:
 
     def __init__(self, loaded: LoadedModel, ask: Ask, *, plain: bool) -> None:
         """Look at it while it is asked; `plain` where it has no optimization, so runs no code but its library's."""
-        traced = Traced.of(ask)
+        traced = Trace.of(ask)
         model = loaded.model
         self._codes = frozenset(traced.codes)
         self._folders = plain_folders(*{kind.__module__ for kind in type(model).__mro__}, *set(traced.codes.values()))
@@ -39,14 +39,14 @@ class ModelWatch:
 
     def changes(self, ask: Ask) -> list[Change]:
         """What is otherwise now."""
-        traced = Traced.of(ask)
+        traced = Trace.of(ask)
         named = [*self._code.changes(traced), *self._model.changes()]
         # What replaced it elsewhere, as in the dispatcher of torch, is seen only when it runs.
         told_already = " ".join(change.what for change in named)
         runs = [told_code(code) for code in traced.foreign(self._folders) if code not in self._codes]
         return named + [Change(f"it runs {what}") for what in runs if what not in told_already]
 
-    def _not_of_the_library(self, traced: Traced, module: str) -> list[str]:
+    def _not_of_the_library(self, traced: Trace, module: str) -> list[str]:
         """Code that ran and is not the library's, and methods of the model's own classes that are not."""
         folders = plain_folders(module, *_uses(module))
         handing_on = self._code.handing_on(traced)

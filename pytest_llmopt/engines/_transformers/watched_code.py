@@ -13,7 +13,7 @@ from types import BuiltinFunctionType, CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmopt.core.watching import Change
-from pytest_llmopt.engines._transformers.traced import Traced, functions_of, is_a, told
+from pytest_llmopt.engines._transformers.trace import Trace, functions_of, is_a, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,7 +67,7 @@ class Slot:
         """What is there now."""
         return _namespace(self.owner).get(self.name, _Missing)
 
-    def change(self, traced: Traced) -> Change | None:
+    def change(self, traced: Trace) -> Change | None:
         """What is there now, if it is another."""
         now = self.now()
         if now is self.value:
@@ -75,7 +75,7 @@ class Slot:
         what = f"{self.where} is {'no longer there' if now is _Missing else f'now {told(now)}'}"
         return Change(what, self._undo, harmless=self.hands_on(now, traced))
 
-    def hands_on(self, value: Any, traced: Traced) -> bool:
+    def hands_on(self, value: Any, traced: Trace) -> bool:
         """Whether a function in this place only adds to what was there, as libraries do to support other releases."""
         home = getattr(self.owner, "__module__", None) if is_a(self.owner, type) else None
         if home is None or self.name in NUMERIC:
@@ -108,7 +108,7 @@ class WatchedCode:
     hooks: Mapping[str, Mapping[int, Any]]
 
     @classmethod
-    def of(cls, model: Any, traced: Traced) -> WatchedCode:
+    def of(cls, model: Any, traced: Trace) -> WatchedCode:
         """Where a model got what ran."""
         kinds = {type(module) for module in model.modules()}
         own_files = {base.__module__ for kind in kinds for base in kind.__mro__ if _own(base.__module__, model)}
@@ -118,12 +118,12 @@ class WatchedCode:
         hooks = {name: dict(getattr(sys.modules["torch.nn.modules.module"], name)) for name in SHARED_HOOKS}
         return cls(tuple(slots.values()), {base: frozenset(vars(base)) for base in own}, frozenset(names), hooks)
 
-    def changes(self, traced: Traced) -> list[Change]:
+    def changes(self, traced: Trace) -> list[Change]:
         """What is otherwise now; `traced` is what ran now."""
         found = [slot.change(traced) for slot in self.slots]
         return [*(change for change in found if change is not None), *self._added(), *self._hooked()]
 
-    def handing_on(self, traced: Traced) -> set[CodeType]:
+    def handing_on(self, traced: Trace) -> set[CodeType]:
         """The code of functions that are now in some of these places and only add to what was, or should be, there."""
         found = ((slot, slot.now()) for slot in self.slots)
         return {functions_of(now)[0].__code__ for slot, now in found if slot.hands_on(now, traced)}
@@ -171,7 +171,7 @@ def _own(module: str, model: Any) -> bool:
     }
 
 
-def _slots(kinds: set[type], own_files: set[str], traced: Traced) -> Iterator[Slot]:
+def _slots(kinds: set[type], own_files: set[str], traced: Trace) -> Iterator[Slot]:
     import torch
 
     seen = {name for name in traced.codes.values() if name.partition(".")[0] in LIBRARIES}
@@ -186,7 +186,7 @@ def _slots(kinds: set[type], own_files: set[str], traced: Traced) -> Iterator[Sl
         yield from _of_class(kind, own_files, traced, (*OPERATORS, *sorted(traced.tensor_methods)))
 
 
-def _of_module(module: ModuleType, traced: Traced, *, own: bool) -> Iterator[Slot]:
+def _of_module(module: ModuleType, traced: Trace, *, own: bool) -> Iterator[Slot]:
     for name, value in list(vars(module).items()):
         if name.startswith("__"):
             continue
@@ -196,7 +196,7 @@ def _of_module(module: ModuleType, traced: Traced, *, own: bool) -> Iterator[Slo
             yield from _of_registry(name, value, traced)
 
 
-def _of_registry(label: str, registry: Mapping[Any, Any], traced: Traced) -> Iterator[Slot]:
+def _of_registry(label: str, registry: Mapping[Any, Any], traced: Trace) -> Iterator[Slot]:
     """The functions of a registry that ran, in each of the dictionaries that it looks into."""
     kept = [getattr(registry, name) for name in REGISTRIES if isinstance(getattr(registry, name, None), dict)]
     for key, value in list(registry.items()) if kept or type(registry) is dict else ():
@@ -205,7 +205,7 @@ def _of_registry(label: str, registry: Mapping[Any, Any], traced: Traced) -> Ite
                 yield Slot(owner, key, owner.get(key, _Missing), f"{label}[{key!r}]")
 
 
-def _of_class(kind: type, own_files: set[str], traced: Traced, called: tuple[str, ...]) -> Iterator[Slot]:
+def _of_class(kind: type, own_files: set[str], traced: Trace, called: tuple[str, ...]) -> Iterator[Slot]:
     """Functions of a class and its bases, and the places before them where another would be found first."""
     order = [base for base in kind.__mro__ if base is not object]
     for place, base in enumerate(order):

@@ -1,4 +1,4 @@
-"""What runs in the process of an engine: it opens the engine, answers, and ends with the process that started it.
+"""What runs in the process of engines: it opens them, answers, and ends with the process that started it.
 
 Needs NumPy, packaging and what the engine itself needs; no pytest.
 """
@@ -75,10 +75,10 @@ def _told(error: Exception) -> tuple[str, ...]:
 
 
 class _Server:
-    """The engine of a process, and what it says to each message."""
+    """The engines of a process, and what it says to each message."""
 
     def __init__(self) -> None:
-        self._engine: Engine | None = None
+        self._engines: dict[int, Engine] = {}
         self.closed = False
 
     def reply(self, kind: str, *given: Any) -> tuple[Any, ...] | None:
@@ -86,21 +86,24 @@ class _Server:
         if kind == "path":
             sys.path += [folder for folder in given[0] if folder not in sys.path]
             return None
-        if kind == "close":
+        if kind == "end":
             self.closed = True
-            if self._engine is not None:
-                self._engine.close()
+            while self._engines:
+                self._engines.popitem()[1].close()
             return None
+        number, *given_to_it = given
         if kind == "open":
-            self._engine = _opened(*given)
-            names = tuple(sorted(own.__name__ for own in self._engine.answers))
-            # The other side has the variant, and might not find the classes of its optimizations again.
-            info = self._engine.info
-            return "opened", dataclasses.replace(info, variant=Variant(info.variant.model)), names
-        if self._engine is None:
-            msg = "no model is open"
-            raise errors.WorkerError(msg)
-        return "answer", self._engine.ask(given[0])
+            return self._open(number, *given_to_it)
+        if kind == "close":
+            self._engines.pop(number).close()
+            return ("closed",)
+        return "answer", self._engines[number].ask(*given_to_it)
+
+    def _open(self, number: int, variant: Variant, policy: LoadPolicy, home: dict[str, str] | None) -> tuple[Any, ...]:
+        engine = self._engines[number] = _opened(variant, policy, home)
+        names = tuple(sorted(own.__name__ for own in engine.answers))
+        # The other side has the variant, and might not find the classes of its optimizations again.
+        return "opened", dataclasses.replace(engine.info, variant=Variant(engine.info.variant.model)), names
 
 
 def _opened(variant: Variant, policy: LoadPolicy, home: dict[str, str] | None) -> Engine:

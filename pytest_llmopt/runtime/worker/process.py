@@ -56,7 +56,7 @@ SIGNALS = {
 
 
 class WorkerProcess:
-    """A child that serves an engine."""
+    """A child that serves engines."""
 
     def __init__(self, python: str, environment: Mapping[str, str] | None = None) -> None:
         """Start it.
@@ -147,7 +147,7 @@ class WorkerProcess:
     def close(self) -> None:
         """Let it end by itself; end it where it does not."""
         with contextlib.suppress(ChannelClosedError):
-            self.channel.send(("close",))
+            self.channel.send(("end",))
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(PATIENCE_S)
         self.kill()

@@ -19,7 +19,8 @@ from pytest_llmopt.core.loading import LoadPolicy
 from pytest_llmopt.core.requests import RunProjection, SaveCheckpoint
 from pytest_llmopt.core.variant import Variant
 from pytest_llmopt.core.written import home_of
-from pytest_llmopt.runtime.worker.engine import Place, ProcessEngine
+from pytest_llmopt.runtime.worker.connection import WorkerPlace
+from pytest_llmopt.runtime.worker.engine import ProcessEngine
 
 LIMIT_S = 3.0
 TYPES = [name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.LlmoptError)]
@@ -29,14 +30,16 @@ import odd_engine
 from pytest_llmopt.core.requests import SaveCheckpoint
 from test_process_engine import opened
 engine = opened(60)
-print(engine.worker.pid, flush=True)
+print(engine.connection.worker.pid, flush=True)
 engine.ask(SaveCheckpoint(sys.argv[1]))
 time.sleep(60)
 """
 
 
 def opened(limit_s=LIMIT_S, python=sys.executable):
-    return ProcessEngine.open(Variant("m", engine="odd"), LoadPolicy(), Place(python, limit_s), home_of(odd_engine.Odd))
+    return ProcessEngine.open(
+        Variant("m", engine="odd"), LoadPolicy(), WorkerPlace(python, limit_s), home_of(odd_engine.Odd)
+    )
 
 
 @pytest.fixture
@@ -82,7 +85,7 @@ def test_a_signal_without_a_name_is_told_by_its_number_and_the_engine_is_gone(en
 
 @pytest.mark.parametrize("what", ["stop", "hold the interpreter"])
 def test_what_does_not_end_is_ended_by_its_deadline(engine, what):
-    processes = family(engine.worker.pid)
+    processes = family(engine.connection.worker.pid)
     started = time.monotonic()
     with pytest.raises(errors.WorkerError, match="did not answer within 3 s while answering SaveCheckpoint"):
         engine.ask(SaveCheckpoint(what))
@@ -129,9 +132,39 @@ def test_what_it_runs_is_the_variant_that_was_asked_for(engine):
     assert engine.info.variant is engine.variant
 
 
+def test_a_copy_shares_the_worker_which_ends_with_the_last_of_both(engine):
+    copy = ProcessEngine.open(engine.variant, LoadPolicy(), WorkerPlace(), home_of(odd_engine.Odd), beside=engine)
+    processes = family(engine.connection.worker.pid)
+    assert copy.ask(SaveCheckpoint("where")) == engine.ask(SaveCheckpoint("where"))
+    copy.close()
+    assert living(processes, patience=0.2)
+    assert engine.ask(SaveCheckpoint("")) is None
+    engine.close()
+    assert not living(processes)
+
+
+def test_the_end_of_a_worker_is_the_end_of_all_its_engines(engine):
+    copy = ProcessEngine.open(engine.variant, LoadPolicy(), WorkerPlace(), home_of(odd_engine.Odd), beside=engine)
+    with pytest.raises(errors.WorkerError, match="was ended by signal 37"):
+        copy.ask(SaveCheckpoint("signal 37"))
+    assert not engine.alive
+    with pytest.raises(errors.WorkerError, match="is gone since it was ended by signal 37"):
+        engine.ask(SaveCheckpoint(""))
+    copy.close()
+
+
+def test_a_copy_that_cannot_be_loaded_leaves_the_worker_to_the_other(engine):
+    nowhere = {**home_of(odd_engine.Odd), "module": "nowhere", "file": "/nowhere.py"}
+    with pytest.raises(errors.LlmoptError, match="nowhere"):
+        ProcessEngine.open(engine.variant, LoadPolicy(), WorkerPlace(), nowhere, beside=engine)
+    assert engine.ask(SaveCheckpoint("")) is None
+
+
 def test_nothing_is_left_of_a_closed_engine():
+    others = {process.pid for process in psutil.Process().children()}
     engine = opened()
-    processes = family(engine.worker.pid) + psutil.Process().children()
+    guardian = [process for process in psutil.Process().children() if process.pid not in others]
+    processes = family(engine.connection.worker.pid) + guardian
     engine.close()
     assert not living(processes)
     assert not [item for item in processes if item.is_running() and item.ppid() == os.getpid()], "a zombie is left"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Watch:
+class StepClock:
     """Looks at the clock after each step of `generate`, which asks it, as a stopping criterion, whether to stop."""
 
     prompt_tokens: int

@@ -26,7 +26,7 @@ WRAPPERS = 8
 
 
 @dataclass
-class Traced:
+class Trace:
     """The Python functions and the built-in ones that ran, and where."""
 
     codes: dict[CodeType, str] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Traced:
     """Classes of the objects whose methods ran."""
 
     @classmethod
-    def of(cls, ask: Ask) -> Traced:
+    def of(cls, ask: Ask) -> Trace:
         """What runs while something is asked, eagerly: a compiled graph would not run what it was made of."""
         import torch
 
