@@ -51,14 +51,7 @@ OF = "LLMOPT_WORKERS_OF"
 OPENS_S = 0.01
 ALL = 3
 """Processes of a run whose worker hangs: pytest, the worker and its guardian."""
-SAMPLE = (
-    *("kv01_mask_dropped", "kv09_windows_swapped", "sp_last_proposal_unchecked", "sp_room_ignored"),
-    *("sp01_accepts_everything", "at12_heads_tiled", "wq10_bias_twice", "wq05_group_index_ignored"),
-    *("aq01_cache_without_scale", "cg01_buffer_overwritten", "bp01_position_from_cache", "sl05_temperature_twice"),
-    *("ex02_rope_rows_left_permuted", "pf05_layers_unpatched", "ld_layers_shifted", "ld_late_rows_zero"),
-    *("bn02_batch_of_one", "bn06_batch_of_three", "bn14_another_seed", "bn_chunked_prefill"),
-)
-"""Of the mutation benchmark: of each category at least one, and benign differences."""
+GATE = "gate"
 TESTS = """
 from pytest_llmopt import llmopt
 pytestmark = llmopt.engine({engine!r})
@@ -233,41 +226,32 @@ def _left(name: str, patience: float = 10.0) -> int:
 
 
 def mutation(_rounds: int) -> dict[str, Any]:
-    """The gate's word on a sample of the mutation benchmark, its candidates in this process and in one of their own."""
-    import torch
-    from cases import Case
-    from judging import JUDGES, quiet
-    from mutation import catalogue, load_offered
+    """The gate's word on every mutant and benign difference, in this process and in one of its own.
 
-    from pytest_llmopt.core.loading import LoadPolicy, fixtures_folder
-    from pytest_llmopt.core.prompts import PromptSet
-    from pytest_llmopt.core.registry import Registry
-    from pytest_llmopt.runtime.loader import Loader
+    Verdicts are kept as those of `make mutation` are: what was judged by the same code is not judged again.
+    """
+    from judging import Task, result_of
+    from mutation import catalogue
+    from run import judge_all
 
-    quiet()
-    gate = load_offered(JUDGES["gate"])
-    prompts = PromptSet.load(fixtures_folder() / "prompts" / "default.jsonl")
-    entries = {entry.id: entry for entry in catalogue() if entry.id in SAMPLE}
     rows: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        loader = Loader(Registry("engines", "engine"), LoadPolicy(threads=1))
-        for name in SAMPLE:
-            entry, said = entries[name], {}
-            for where in ("inline", "isolated"):
-                torch._dynamo.reset()  # noqa: SLF001 - the graphs of another candidate count against this one's limit
-                context = loader.context(Path(folder))
-                variant = replace(entry.variant(), process="own" if where == "isolated" else "")
-                candidate = loader.side(variant, context=context, anew=True)
-                reference = loader.side(entry.reference(), "reference", context)
-                try:
-                    said[where] = gate(Case(candidate, reference, prompts, seed=0))
-                finally:
-                    candidate.close()
-            same = [str(own).partition(",")[0] for own in said.values()]
-            rows[name] = {**said, "same": same[0] == same[1]}
-            print(f"{name}: {'same' if rows[name]['same'] else 'OTHER'}: {said}", flush=True)
-        loader.close()
-    return {"rows": rows, "same": sum(row["same"] for row in rows.values()), "of": len(rows)}
+    pairs = {
+        entry.full_name: [Task(entry.full_name, 0, isolated=isolated) for isolated in (False, True)]
+        for entry in catalogue()
+    }
+    judge_all([task for pair in pairs.values() for task in pair], [GATE], workers=2)
+    for name, pair in pairs.items():
+        found = [result_of(task)["judges"].get(GATE) for task in pair]
+        if None in found:
+            print(f"{name}: not judged")
+            continue
+        said = [str(verdict["caught"] or verdict.get("error") or "PASS") for verdict in found]
+        # The first check that does not pass, and how; the metrics after it are cut short.
+        same = len({own.partition(",")[0] for own in said}) == 1
+        rows[name] = {"inline": said[0], "isolated": said[1], "same": same}
+        if not same:
+            print(f"{name}: OTHER: {said}", flush=True)
+    return {"rows": rows, "same": sum(row["same"] for row in rows.values()), "of": len(rows), "all": len(pairs)}
 
 
 def structure(_rounds: int) -> dict[str, Any]:
@@ -352,12 +336,13 @@ def markdown(results: dict[str, Any]) -> str:
         lines.append("")
     if "mutation" in results:
         own = results["mutation"]
-        same = f"Of {own['of']} candidates of the mutation benchmark {own['same']} got the same verdict"
-        lines += [f"{same} in a process of their own as in this one.", ""]
-        lines += ["| candidate | in this process | in one of its own |", "|:--|:--|:--|"]
-        for name, row in own["rows"].items():
-            lines.append(f"| {name} | {row['inline'] or 'PASS'} | {row['isolated'] or 'PASS'} |")
-        lines.append("")
+        judged = f"{own['of']} of {own['all']} candidates of the mutation benchmark were judged in both places"
+        lines += [f"{judged}; {own['same']} got the same verdict (the same first check that fails, or none).", ""]
+        others = {name: row for name, row in own["rows"].items() if not row["same"]}
+        if others:
+            lines += ["| another verdict | in this process | in one of its own |", "|:--|:--|:--|"]
+            lines += [f"| {name} | {row['inline']} | {row['isolated']} |" for name, row in others.items()]
+            lines.append("")
     return "\n".join(lines)
 
 

@@ -28,10 +28,11 @@ SHORT = 160
 """Characters kept of a message."""
 
 
-def judged(entry: Entry, seed: int) -> dict[str, Any]:
+def judged(entry: Entry, seed: int, *, isolated: bool = False) -> dict[str, Any]:
     """What a run of pytest with this plugin says, as the other judges say it: every outcome but a pass is a catch."""
     started = time.perf_counter()
     names = [f"@llmopt.optimization({name!r}, **{dict(given)!r})" for name, given in entry.kind.base]
+    names += ["@llmopt.isolated()"] if isolated else []
     with tempfile.TemporaryDirectory() as folder:
         test, report = Path(folder) / "test_candidate.py", Path(folder) / "junit.xml"
         markers = "\n".join([*names, f"@llmopt.optimization({entry.full_name!r})"])

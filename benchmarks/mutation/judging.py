@@ -8,7 +8,7 @@ import logging
 import os
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from mutation import HERE, Entry, catalogue, load_offered
 
 from pytest_llmopt.core.errors import LlmoptError
 from pytest_llmopt.core.files import write_json
+from pytest_llmopt.runtime.places import OWN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +51,8 @@ class Task:
     full_name: str
     seed: int
     folders: tuple[Path, ...] = ()
+    isolated: bool = False
+    """Whether the candidate runs in a process of its own: our gate alone can judge it there."""
 
     @property
     def entry(self) -> Entry:
@@ -59,7 +62,8 @@ class Task:
 
     def file(self, judge: str) -> Path:
         """Where a verdict is kept; what depends on other code is another file."""
-        return STATE / "verdicts" / f"{self.full_name}-{self.seed}-{judge}-{_digest(self, judge)}.json"
+        where = "-isolated" if self.isolated else ""
+        return STATE / "verdicts" / f"{self.full_name}-{self.seed}-{judge}{where}-{_digest(self, judge)}.json"
 
 
 @cache
@@ -121,7 +125,7 @@ def judge(task: Task, judges: Sequence[str] = ()) -> dict[str, Any]:
     ours = [name for name in missing if name == OURS]
     if task.entry.kind.patches_reference and ours:
         # Whether the reference was changed is seen by what a user runs: the session watches it, and no judge here can.
-        _keep(task, OURS, _pytest_run.judged(task.entry, task.seed))
+        _keep(task, OURS, _pytest_run.judged(task.entry, task.seed, isolated=task.isolated))
         ours = []
     # Our own gate gets a candidate of its own, so that no other rule has warmed it up.
     for names in (ours, [name for name in missing if name != OURS]):
@@ -140,6 +144,7 @@ def _judge(task: Task, names: Sequence[str]) -> None:
     entry = task.entry
     loader, prompts = shared()
     plain, variant = entry.reference(), entry.variant(**_seeded(entry, task.seed))
+    variant = replace(variant, process=OWN if task.isolated else "")
     context = loader.context(STATE / "cache")
     torch._dynamo.reset()  # noqa: SLF001 - the graphs of another candidate count against this one's limit
     try:

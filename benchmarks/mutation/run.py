@@ -63,7 +63,7 @@ def sampled(tasks: Sequence[Task], count: int | None, seed: int) -> list[Task]:
     return sorted(rounds[:count], key=lambda task: (task.seed, task.full_name))
 
 
-def _run(tasks: Sequence[Task], judges: Sequence[str], workers: int) -> None:
+def judge_all(tasks: Sequence[Task], judges: Sequence[str], workers: int) -> None:
     """Judge what has no verdict yet; each error is printed, and what it concerns stays without one."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -131,7 +131,7 @@ def main() -> None:
     tasks = _tasks(arguments)
     if not tasks:
         parser.error(f"nothing is called {' '.join(arguments.only)}")
-    _run(tasks, arguments.judges, arguments.workers)
+    judge_all(tasks, arguments.judges, arguments.workers)
     results = [result for task in tasks if set(arguments.judges) <= set((result := result_of(task))["judges"])]
     if not results:
         parser.error("nothing was judged; what stopped it is printed above")

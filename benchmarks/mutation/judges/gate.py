@@ -30,7 +30,8 @@ def gate(case: Case) -> str | None:
     for name, options in checks_for(case.candidate.variant):
         seed = {"seed": case.seed} if name in {"accurate", "lossless", "seeded"} else {}
         try:
-            verdict = registry.load(name)(case.candidate, case.reference, case.prompts, **options, **seed)
+            sides = {"candidate": case.candidate, "reference": case.reference, "prompts": case.prompts}
+            verdict = registry.load(name)(**sides, **options, **seed)
         except (LlmoptError, RuntimeError, ValueError, IndexError) as error:
             return f"{name}: {type(error).__name__}"
         case.note(name, getattr(verdict, "looked_at", {}))
