@@ -1,6 +1,7 @@
 """Transformers under a second interpreter, of another release, gets the verdicts that it gets in this process."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -36,14 +37,21 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("environment")]
 
 
 @pytest.fixture(scope="module")
-def environment():
-    """Made once, in the cache of the user; about two minutes the first time."""
+def made():
+    """The cache folder of the user, with the environment in it; about two minutes the first time."""
     try:
         create(NAME, print)
     except EnvironmentNotMadeError as error:
         pytest.skip(f"the environment cannot be made here: {error}")
     assert is_made(NAME)
     assert any(line.startswith(f"{NAME}: ") and "bin/python" in line for line in listed())
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+@pytest.fixture
+def environment(made, monkeypatch):
+    """The runs of a test find it, though pytester gives each a home of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(made))
 
 
 def verdicts(project, *options):
