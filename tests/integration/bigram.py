@@ -174,6 +174,8 @@ FAULTS = {
     "answers_nonsense": (lambda: "<html>502</html>", "it is no tuple of Generation"),
 }
 """What happens while it decodes, and what has to be said of it."""
+LATER = "dies_later"
+"""Happens by itself, a moment after it was loaded."""
 
 
 @dataclass(frozen=True)
@@ -188,11 +190,9 @@ class Fault:
     at_load: bool = False
 
     def for_bigram(self, engine):
-        act = FAULTS[self.what][0] if self.what else None
-        if self.at_load and act is not None:
+        act = dies_later if self.what == LATER else FAULTS[self.what][0] if self.what else None
+        if act is not None and (self.at_load or self.what == LATER):
             act()
-        elif self.what == "dies_later":
-            dies_later()
         else:
             engine.fault = act
 
