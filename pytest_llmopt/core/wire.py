@@ -1,4 +1,6 @@
-"""Requests and answers as bytes: JSON for all but arrays, and these by `np.savez` without pickle.
+"""Requests and answers as bytes: JSON for all but arrays, and these as `.npy` without pickle, one for each dtype.
+
+Not as the archive of `np.savez`, which holds the same: packing, its checksums and unpacking took half of a crossing.
 
 What crosses to another process is plain data of types that are named here. Nothing is imported because a message says
 so, but for the optimizations of a variant, which the other side has to find where this side found them.
@@ -28,6 +30,9 @@ LARGEST = 2**36
 """Bytes beyond which a message is none: what was read is not ours."""
 WORTH_NARROWING = 1024
 """Numbers of an array, from which on it is worth looking whether they need all their bytes."""
+NPY: Any = np.lib.format
+LONGEST_HEAD = 1024
+"""Bytes of the head of an array, at most."""
 TYPES: Mapping[str, type] = {
     kind.__name__: kind
     for module in (answers, engine, inspection, loading, logprobs, probing, requests, sampling, tokens)
@@ -50,7 +55,7 @@ def pack(value: object) -> bytes:
     return b"".join(pieces(value))
 
 
-def pieces(value: object) -> list[bytes]:
+def pieces(value: object) -> list[bytes | memoryview]:
     """A message as what follows each other in it: an answer may have many megabytes, and joining them is a copy.
 
     Raises:
@@ -62,7 +67,7 @@ def pieces(value: object) -> list[bytes]:
     return [HEAD.pack(len(content), sum(map(len, arrays))) + content, *arrays]
 
 
-def sizes(head: bytes) -> tuple[int, int]:
+def sizes(head: bytes | memoryview) -> tuple[int, int]:
     """How many bytes of JSON and of arrays follow.
 
     Raises:
@@ -70,23 +75,19 @@ def sizes(head: bytes) -> tuple[int, int]:
     """
     content, arrays = HEAD.unpack(head)
     if content > LARGEST or arrays > LARGEST:
-        msg = f"{head[:16]!r} is no beginning of a message"
+        msg = f"{bytes(head)!r} is no beginning of a message"
         raise WireError(msg)
     return content, arrays
 
 
-def unpack(content: bytes, arrays: bytes) -> Any:
+def unpack(content: bytes | memoryview, arrays: bytes | memoryview) -> Any:
     """The value of a message; lists come back as tuples.
 
     Raises:
         WireError: it is no message, or of a type that is not known here.
     """
     try:
-        flat = {}
-        if arrays:
-            with np.load(io.BytesIO(arrays), allow_pickle=False) as stored:
-                flat = {name: stored[name] for name in stored.files}
-        return _Reader(flat).value(json.loads(content))
+        return _Reader(_arrays_in(arrays)).value(json.loads(bytes(content)))
     except LlmoptError:
         raise
     except Exception as error:
@@ -140,12 +141,34 @@ class _Writer:
         self.lengths[key] = place + value.size
         return [key, list(value.shape), place] + ([own] if own != key else [])
 
-    def arrays(self) -> list[bytes]:
-        if not self.parts:
-            return []
-        written = _Written()
-        np.savez(written, **{key: np.concatenate(parts) for key, parts in self.parts.items()})
-        return written.pieces
+    def arrays(self) -> list[bytes | memoryview]:
+        found: list[bytes | memoryview] = []
+        for key, parts in self.parts.items():
+            head, whole = io.BytesIO(), np.concatenate(parts)
+            described = {"descr": key, "fortran_order": False, "shape": whole.shape}
+            NPY.write_array_header_1_0(head, described)
+            found += [head.getvalue(), whole.view(np.uint8).data]
+        return found
+
+
+def _arrays_in(given: bytes | memoryview) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays of a message by their dtypes, where they lie: nothing is copied.
+
+    Raises:
+        ValueError: it is no `.npy`, or holds objects.
+    """
+    found, place = {}, 0
+    while place < len(given):
+        head = io.BytesIO(given[place : place + LONGEST_HEAD])
+        NPY.read_magic(head)
+        (size,), _, dtype = NPY.read_array_header_1_0(head)
+        if dtype.hasobject:
+            msg = "an array of objects"
+            raise ValueError(msg)
+        place += head.tell()
+        found[dtype.str] = np.frombuffer(given, dtype, size, place)
+        place += found[dtype.str].nbytes
+    return found
 
 
 def _narrowed(flat: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -157,20 +180,6 @@ def _narrowed(flat: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
             return flat.astype(kind, copy=False)
     return flat
-
-
-class _Written(io.RawIOBase):
-    """A file that keeps what is written to it as it was given, without a copy; it cannot be read or wound back."""
-
-    def __init__(self) -> None:
-        self.pieces: list[bytes] = []
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.pieces.append(bytes(data))  # no copy of what is bytes already
-        return len(self.pieces[-1])
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pytest_llmopt.core.wire import HEAD, pieces, sizes, unpack
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable
 
-CHUNK = 2**20
 SOON_S = 0.001
 """The least that is waited: 0 would mean not to wait at all, which is another error."""
 
@@ -46,7 +47,7 @@ class Channel:
         """
         self.send_packed(pieces(value), until)
 
-    def send_packed(self, parts: Iterable[bytes], until: float | None = None) -> None:
+    def send_packed(self, parts: Iterable[bytes | memoryview], until: float | None = None) -> None:
         """Send what `wire.pieces` gave.
 
         Raises:
@@ -76,21 +77,20 @@ class Channel:
         content, arrays = sizes(self._read(HEAD.size, until))
         return unpack(self._read(content, until), self._read(arrays, until))
 
-    def _read(self, count: int, until: float | None) -> bytes:
-        parts, left = [], count
-        while left:
+    def _read(self, count: int, until: float | None) -> memoryview:
+        room, place = np.empty(count, np.uint8).data, 0  # takes memory only as it is filled
+        while place < count:
             try:
                 self._wait_until(until)
-                part = self.socket.recv(min(left, CHUNK))
+                came = self.socket.recv_into(room[place:])
             except TimeoutError:
                 raise
             except OSError:
-                part = b""
-            if not part:
+                came = 0
+            if not came:
                 raise ChannelClosedError
-            parts.append(part)
-            left -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            place += came
+        return room
 
     def _wait_until(self, until: float | None) -> None:
         """Let the socket wait that long. Not `select`, which takes no file beyond the first 1024 of a process."""
