@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_llmopt.assertions import assertion
 from pytest_llmopt.checks._default import default_gate
 from pytest_llmopt.core.arguments import checked
-from pytest_llmopt.core.errors import OptionError, RequirementMissingError, VerdictError
+from pytest_llmopt.core.errors import LlmoptError, OptionError, RequirementMissingError, VerdictError
 from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.values import Names
 
@@ -45,17 +45,10 @@ def assert_gate(
         RequirementMissingError: a check needs what is not there, and no other failed.
     """
     __tracebackhide__ = True
-    steps = default_gate(candidate.variant)
-    known = dict.fromkeys(step.check for step in steps)
-    unknown = [name for name in checks or () if name not in known]
-    if unknown:
-        msg = f"the default gate of {candidate.variant.label} has no {', '.join(unknown)}; it has {', '.join(known)}"
-        raise OptionError(msg)
+    steps = _chosen(candidate.variant, checks)
     registry = Registry("checks", "check")
     verdicts, failures, missing = [], [], []
     for step in steps:
-        if checks is not None and step.check not in checks:
-            continue
         try:
             verdicts.append(
                 assertion(step.check, registry.load(step.check))(
@@ -68,8 +61,28 @@ def assert_gate(
                 break
         except RequirementMissingError as error:
             missing.append(error)
+        except LlmoptError as error:
+            if not failures:
+                raise
+            # What failed before is told with it; nothing more can be asked of an engine that is gone.
+            raise VerdictError("\n\n".join([*failures, str(error)])) from error
     if failures:
         raise VerdictError("\n\n".join(failures))
     if missing:
         raise missing[0]
     return tuple(verdicts)
+
+
+def _chosen(variant: Variant, checks: Names | None) -> list[Step]:
+    """The steps of the default gate, or those of some checks.
+
+    Raises:
+        OptionError: none of `checks` belongs to the promise.
+    """
+    steps = default_gate(variant)
+    known = dict.fromkeys(step.check for step in steps)
+    unknown = [name for name in checks or () if name not in known]
+    if unknown:
+        msg = f"the default gate of {variant.label} has no {', '.join(unknown)}; it has {', '.join(known)}"
+        raise OptionError(msg)
+    return [step for step in steps if checks is None or step.check in checks]

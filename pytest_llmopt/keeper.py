@@ -223,7 +223,11 @@ class Keeper:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Close every engine, also after Ctrl-C; say how it ended and what this process has spent."""
         ours = self._config.stash.get(SESSION, None)
-        spent = {} if ours is None else ours.close()
+        try:
+            spent = {} if ours is None else ours.close()
+        except Exception as error:  # noqa: BLE001 - whatever a library raises when it is closed, the report is written
+            spent = self._running()
+            self._warn(f"an engine could not be closed: {type(error).__name__}: {error}. The verdicts stand")
         if self._is_worker:
             self._config.workeroutput[SPENT] = spent  # type: ignore[attr-defined]
         elif REPORT in self._config.stash:

@@ -101,7 +101,11 @@ class Session:
         def reopen(variant: Variant) -> Side:
             with self.stopwatch.running():
                 engine = self.loader.reopen(variant, keep=both)
-            return self._side("candidate", engine, context)
+            try:
+                return self._side("candidate", engine, context)
+            except BaseException:
+                engine.close()  # nobody else has it
+                raise
 
         context = Context(
             int(self.settings.get("seed")),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pytest_llmopt.core.logprobs import FloatArray, TopLogprobs
     from pytest_llmopt.core.requests import Request
-    from pytest_llmopt.core.side import Side
+    from pytest_llmopt.core.side import Role, Side
 
 UNSEEN_MASS = 0.01
 """Mean probability outside the log-probabilities that an engine gives, beyond which its divergences are called lower
@@ -40,15 +40,15 @@ class Tail:
         return cls(logprobs.k, logprobs.vocab_size, logprobs.tail_mass)
 
 
-def unseen_tail(tails: Sequence[Tail]) -> dict[str, str]:
-    """Whether much of the candidate's distributions is not known: then a small divergence proves little."""
+def unseen_tail(tails: Sequence[Tail], role: Role = "candidate") -> dict[str, str]:
+    """Whether much of a side's distributions is not known: then a small divergence proves little."""
     mass = float(np.mean(np.concatenate([item.mass for item in tails]))) if tails else 0.0
     if mass <= UNSEEN_MASS:
         return {}
     fewest = min(tails, key=lambda item: item.known)
     return {
-        "tail": (
-            f"the candidate gives {fewest.known} of {fewest.vocab_size} log-probabilities at a position, which leave "
+        "tail" if role == "candidate" else f"{role} tail": (
+            f"the {role} gives {fewest.known} of {fewest.vocab_size} log-probabilities at a position, which leave "
             f"out {mass:.1%} of the probability: KL divergences are lower bounds"
         )
     }

@@ -117,6 +117,7 @@ def _verdict(sample: AccuracySample, metrics: dict[str, Metric], prompts: int, a
         **unanswered(sample.candidate, {"prefill": Score, "memory": MeasureMemory}),
         **unanswered(sample.reference, {"memory saved": MeasureMemory}),
         **unseen_tail([item.tail for item in everything]),
+        **unseen_tail([item.reference_tail for item in everything], "reference"),
     }
     return Verdict("accurate", metrics, f"{_evidence(metrics)}, {told} prompts", lines, looked_at, not_judged)
 

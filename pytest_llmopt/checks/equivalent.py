@@ -121,6 +121,9 @@ def equivalent(
     return verdict
 
 
+ENDS = "candidate: it names no token that ends a text, so that an early end is taken at its word"
+
+
 @dataclass
 class DecodedSample:
     """What was observed of a candidate so far, by what it is judged, and how more of it is got."""
@@ -155,11 +158,15 @@ class DecodedSample:
         """What these engines do not answer."""
         wanted = {"forced positions": ForceDecode, "forward pass": Score, "recompilations": CountGraphs}
         forced = wanted if self.depth.forced_tokens else {"recompilations": CountGraphs}
-        tails = [Tail.of(item.generation.logprobs) for item in self.run.observed]
+        observed = self.run.observed
+        depth = {"depth": self.run.depth_left_out} if self.run.depth_left_out else {}
         return {
             **unanswered(self.candidate, forced),
             **unanswered(self.reference, {"noise floor": Vary}),
-            **unseen_tail(tails),
+            **({"ends of texts": ENDS} if self.run.ends_unknown else {}),
+            **depth,
+            **unseen_tail([Tail.of(item.generation.logprobs) for item in observed]),
+            **unseen_tail([Tail.of(item.reference) for item in observed], "reference"),
         }
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from pytest_llmopt.checks._limits import known_dtype
 from pytest_llmopt.checks._not_judged import Tail, unseen_tail
 from pytest_llmopt.checks._sampling.causes import explain, explain_slow
-from pytest_llmopt.checks._sampling.draft import open_draft
+from pytest_llmopt.checks._sampling.draft import open_draft, unopened_draft
 from pytest_llmopt.checks._sampling.sample import ROUNDING_KL, DrawnSample, Rates
 from pytest_llmopt.checks._sampling.telling_places import Telling
 from pytest_llmopt.checks._sequential import Design, Look
@@ -30,6 +30,7 @@ from pytest_llmopt.core.values import Count, CountOrNone, NonNegative, Probabili
 from pytest_llmopt.core.varied import SIXTEEN_BITS
 from pytest_llmopt.core.verdict import Estimate, Metric, Status, Tolerance, Verdict
 from pytest_llmopt.statistics.divergence import kl_divergence
+from pytest_llmopt.statistics.warping import IncompleteEvidenceError, warp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,8 +131,21 @@ def lossless(
             *diagnosis,
             "the reported log-probabilities are not the reference's: processed, shifted or made up",
         )
-    tail = unseen_tail([Tail.of(item.generation.logprobs) for item in sample.drawn])
-    return Verdict("lossless", metrics, _evidence(sample, found), diagnosis, _looked_at(sample, found), tail)
+    not_judged = {
+        **unseen_tail([Tail.of(item.generation.logprobs) for item in sample.drawn]),
+        **_filter_edges(sample),
+        **unopened_draft(candidate, sample.draft),
+    }
+    return Verdict("lossless", metrics, _evidence(sample, found), diagnosis, _looked_at(sample, found), not_judged)
+
+
+def _filter_edges(sample: DrawnSample) -> dict[str, str]:
+    """Whether tokens tied at a filter's edge could be bet on: not where what was sampled from is not known well enough."""
+    try:
+        warp(sample.drawn[0].acted_on, sample.sampling, tie_margin=sample.rates.tie_margin)
+    except IncompleteEvidenceError as error:
+        return {"filter edges": f"candidate: {error}"}
+    return {}
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from pytest_llmopt.checks._not_judged import unanswered
 from pytest_llmopt.checks._optimized.checkpoint_claims import checkpoint_claims
 from pytest_llmopt.checks._optimized.work import work_claims
 from pytest_llmopt.checks._quantized.module_claims import module_claims
+from pytest_llmopt.checks._quantized.probe import NEEDED
 from pytest_llmopt.checks._sampling.acceptance import FALSE_ALARM, sampled_acceptance
-from pytest_llmopt.checks._sampling.draft import open_draft
+from pytest_llmopt.checks._sampling.draft import open_draft, unopened_draft
 from pytest_llmopt.checks._sampling.sample import ROUNDING_KL, Rates
 from pytest_llmopt.checks._texts import context_room
 from pytest_llmopt.checks._vocabulary import fails_outside_vocabulary, require_vocabulary
@@ -27,7 +28,7 @@ from pytest_llmopt.core.checkpoint import differences, refuse_unknown
 from pytest_llmopt.core.claims import Claims, Use
 from pytest_llmopt.core.inspection import Work
 from pytest_llmopt.core.prompts import PromptSet
-from pytest_llmopt.core.requests import CountGraphs, Generate, Inspect, MapProjection, RepeatCall, Score
+from pytest_llmopt.core.requests import CountGraphs, Generate, Inspect, RepeatCall, Score
 from pytest_llmopt.core.sampling import SamplingParams
 from pytest_llmopt.core.values import Count, Seed
 from pytest_llmopt.core.varied import SIXTEEN_BITS
@@ -47,6 +48,7 @@ CONTEXT_TOKENS = 48
 """The end of each prompt that is used."""
 FEWEST_SHARE = 0.5
 """Of the tokens asked for: where texts end before that they are decoded again and go on, so that drafts have room."""
+UNTOLD = "its engine does not tell"
 SILENT = "it does not say how one can see that: give it a method `claims(self, use)`"
 NAMED = 3
 """Tensors that the evidence names."""
@@ -87,7 +89,7 @@ def optimized(
     candidate.require(Generate, Inspect)
     reference.require(Score, Inspect)
     use = _observe(candidate, reference, PromptSet.of(prompts).take(num_prompts), max_new_tokens, seed)
-    not_judged = _not_judged(candidate, reference)
+    not_judged = _not_judged(candidate, reference, use)
     claims: list[tuple[str, Claim]] = []
     silent = [item.short_name for item in candidate.variant.optimizations if not isinstance(item.options, Claims)]
     for item in candidate.variant.optimizations:
@@ -109,12 +111,17 @@ def optimized(
     return Verdict("optimized", metrics, evidence, lines, not_judged=not_judged)
 
 
-def _not_judged(candidate: Side, reference: Side) -> dict[str, str]:
+def _not_judged(candidate: Side, reference: Side, use: Use) -> dict[str, str]:
     wanted = {"work of equal calls": RepeatCall, "recompilations": CountGraphs}
-    found = unanswered(candidate, wanted)
-    if any(isinstance(item.options, HasWeightFormat) for item in candidate.variant.optimizations):
-        for side in (candidate, reference):
-            found |= unanswered(side, {"weights of single projections": MapProjection})
+    found = unanswered(candidate, wanted) | unopened_draft(candidate, use.draft)
+    if candidate.can(RepeatCall) and use.work.kept_bytes is None:
+        found["memory kept by equal calls"] = UNTOLD
+    for side, own in ((candidate, use.inspection), (reference, use.reference)):
+        if any(isinstance(item.options, HasWeightFormat) for item in candidate.variant.optimizations):
+            missing = [kind for kind in NEEDED if not side.can(kind)]
+            found |= {f"weights of single projections ({side.role})": side.unanswered(kind) for kind in missing[:1]}
+        unknown = {"passes of a call": own.passes is None, "facts beside the weights": not own.checkpoint}
+        found |= {f"{name} ({side.role})": UNTOLD for name, missing in unknown.items() if missing}
     return found
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pytest_llmopt.core.answers import Generation
+from pytest_llmopt.core.errors import AnswerError
 from pytest_llmopt.core.logprobs import TopLogprobs
-from pytest_llmopt.core.requests import ForceDecode, Generate, Score, Vary
+from pytest_llmopt.core.requests import ForceDecode, Generate, Score, ScoreChoice, ScoreThrough, Vary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,18 +17,37 @@ if TYPE_CHECKING:
     from pytest_llmopt.core.requests import Request
     from pytest_llmopt.core.tokens import Continuation, TokenIds
 
-__all__ = ["misfit"]
+__all__ = ["require_fit"]
 
 
-def misfit(request: Request[Any], answer: object) -> str:
+def require_fit(request: Request[Any], answer: object, engine: str) -> None:
+    """Refuse an answer that does not belong to its request.
+
+    Raises:
+        AnswerError: says what was asked for and what came.
+    """
+    why = _misfit(request, answer)
+    if why:
+        msg = (
+            f"engine {engine!r} did not answer {type(request).__name__}: {why}; nothing is judged by it. Compare what "
+            "its `ask` returns with the request's description"
+        )
+        raise AnswerError(msg)
+
+
+def _misfit(request: Request[Any], answer: object) -> str:  # noqa: PLR0911 - one for each kind of request
     """Why an answer does not belong to its request, in words; empty where it does, or where nothing can be told."""
     match request:
         case Vary():
-            return misfit(request.request, answer)
+            return _misfit(request.request, answer)
         case Generate():
             return _of_each(answer, request.prompts, Generation, _other_prompt)
         case Score():
             return _of_each(answer, request.continuations, TopLogprobs, _other_tokens)
+        case ScoreChoice() if answer is not None:
+            return _of_each(answer, request.continuations, TopLogprobs, _other_tokens)
+        case ScoreThrough():
+            return _of_each((answer,), (request.continuation,), TopLogprobs, _other_tokens)
         case ForceDecode():
             wanted = [_forced(request, item) for item in request.continuations]
             return _of_each(answer, wanted, Generation, _other_decoding)
@@ -51,6 +71,8 @@ def _of_each(answer: object, wanted: Sequence[Any], kind: type, differs: Callabl
 
 
 def _other_prompt(generation: Generation, prompt: TokenIds) -> str:
+    if not len(generation.logprobs):
+        return "no token at all, where the one that ends a text counts as one"
     return "" if tuple(generation.prompt_ids) == tuple(prompt) else "another prompt"
 
 

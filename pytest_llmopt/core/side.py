@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pytest_llmopt.core import requests
-from pytest_llmopt.core.errors import AnswerError, NotAnsweredError
-from pytest_llmopt.core.fit import misfit
+from pytest_llmopt.core.errors import NotAnsweredError
+from pytest_llmopt.core.fit import require_fit
 from pytest_llmopt.core.varied import VariedEngine
 
 if TYPE_CHECKING:
@@ -138,13 +138,7 @@ class Side:
         """
         self.require(type(request))
         answer = self.engine.ask(request)
-        why = misfit(request, answer)
-        if why:
-            msg = (
-                f"engine {self.variant.engine!r} did not answer {type(request).__name__}: {why}; nothing is judged by "
-                "it. Compare what its `ask` returns with the request's description"
-            )
-            raise AnswerError(msg)
+        require_fit(request, answer, self.variant.engine)
         return answer
 
     def generate(self, prompts: Sequence[TokenIds], sampling: SamplingParams) -> list[Generation]:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_llmopt.core.engine import bare
-from pytest_llmopt.core.errors import LlmoptError, RequestError, UnsoundReferenceError
+from pytest_llmopt.core.errors import LlmoptError, RequestError, TestTimeoutError, UnsoundReferenceError, WorkerError
+from pytest_llmopt.core.requests import Score
 from pytest_llmopt.core.tokens import Continuation
 from pytest_llmopt.core.watching import Change, Watchable
 
@@ -75,6 +76,8 @@ class GuardedReference:
         try:
             seen = self.watch.changes(asked) if self.watch is not None else ()
             answers = asked.answers or asked()
+        except (WorkerError, TestTimeoutError):
+            raise  # a process that ended, or a test that took too long: neither changed anything
         except Exception as error:  # noqa: BLE001 - it answered before: that it no longer does is the finding
             yield Change(f"it no longer answers: {type(error).__name__}: {error}")
             return
@@ -153,7 +156,8 @@ class Guard:
         if now.watch is not None and now.watch.foreign:
             msg = f"the reference changed: before it was loaded, {_listed(now.watch.foreign)}. {ADVICE}"
             raise UnsoundReferenceError(msg)
-        if self._first.setdefault(digest, now.answers) != now.answers:
+        first = self._first.setdefault(digest, now.answers)
+        if b"" not in {first, now.answers} and first != now.answers:  # one that does not repeat itself tells nothing
             msg = (
                 "the reference changed: loaded anew, it answers the same request otherwise than when it was first "
                 "loaded, though all that is known to have changed was put back. This process cannot be restored: run "
@@ -193,7 +197,10 @@ class Guard:
             yield
         except Exception as error:  # noqa: BLE001 - whatever it was, the reference is looked at before it goes on
             failure = error
-        changes = [*(change for state in states for change in state.changes()), *self._changes()]
+        try:
+            changes = [*(change for state in states for change in state.changes()), *self._changes()]
+        except (WorkerError, TestTimeoutError) as error:
+            raise failure or error from None
         if changes:
             self._restore(changes, states, started)
             msg = f"the reference changed: {_listed([change.what for change in changes])}, {when}. {ADVICE}"
@@ -237,7 +244,8 @@ def _answers(side: Side) -> bytes:
     tokens = _tokens(side)
     context = max(1, min(CONTEXT_TOKENS, len(tokens) // 2))
     parts = [repr(tokens).encode()]
-    parts += map(_bits, side.score([Continuation(tokens[:context], tokens[context:])]))
+    if side.can(Score):
+        parts += map(_bits, side.score([Continuation(tokens[:context], tokens[context:])]))
     forced = [token for token in tokens[context:] if token not in side.eos_token_ids][:FORCED_TOKENS]
     try:
         emitted = side.force([Continuation(tokens[:context], tuple(forced) or tokens[-1:])])

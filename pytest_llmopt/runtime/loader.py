@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections import OrderedDict
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pytest_llmopt.core.errors import LlmoptError, RequirementMissingError, WorkerError
+from pytest_llmopt.core.errors import LlmoptError, LlmoptWarning, RequirementMissingError, TestTimeoutError, WorkerError
 from pytest_llmopt.core.requests import MeasureLoading
 from pytest_llmopt.core.requirements import format_bytes
 from pytest_llmopt.core.side import Context, Role, Side
@@ -76,13 +77,13 @@ class Loader:
         if digest in self._failed:
             raise self._failed[digest]
         if not self._runs(digest):
-            self._open.pop(digest).close()
+            self._evict(digest)
         if digest not in self._open:
             self._make_room(variant, {other.digest for other in keep})
             try:
                 self._open[digest] = self._load(variant, self._policy)
-            except WorkerError:
-                raise  # what a process died of it need not die of again
+            except (WorkerError, TestTimeoutError):
+                raise  # what a process died of it need not die of again, and a test's time is its own
             except LlmoptError as error:
                 self._failed[digest] = error
                 raise
@@ -116,8 +117,9 @@ class Loader:
         Raises:
             LlmoptError: it cannot be loaded.
         """
+        tokenizer = self.tokenizer(variant)  # first: where there is none, nothing is opened that nobody would close
         engine = self.reopen(variant) if anew else self.get(variant)
-        return Side(role, engine, self.tokenizer(variant), context or Context())
+        return Side(role, engine, tokenizer, context or Context())
 
     def context(self, cache: Path, seed: int = 0) -> Context:
         """What checks are told where no session is around them: how to open other variants."""
@@ -148,9 +150,15 @@ class Loader:
 
     def _load(self, variant: Variant, policy: LoadPolicy, beside: Iterable[Engine] = ()) -> Engine:
         engine = self.places.open(self._engines, variant, policy, beside)
-        if MeasureLoading in engine.answers:
-            known = self.costs.setdefault(variant.digest, {})
-            known |= {name: min(took, known.get(name, took)) for name, took in engine.ask(MeasureLoading()).items()}
+        try:
+            costs = engine.ask(MeasureLoading()) if MeasureLoading in engine.answers else {}
+        except BaseException:
+            engine.close()
+            raise
+        if not costs:
+            return engine
+        known = self.costs.setdefault(variant.digest, {})
+        known |= {name: min(took, known.get(name, took)) for name, took in costs.items()}
         return engine
 
     def _make_room(self, variant: Variant, keep: set[str]) -> None:
@@ -160,7 +168,7 @@ class Loader:
         for digest in [digest for digest in self._open if digest not in keep]:
             if available() >= wanted:
                 return
-            self._open.pop(digest).close()
+            self._evict(digest)
         # What it wants at its peak is an estimate; without room for its weights alone it cannot be loaded.
         least, free = memory.least_bytes(variant), available()
         held = dict.fromkeys(self._open[digest].info.variant.label for digest in self._open if digest in keep)
@@ -171,6 +179,15 @@ class Loader:
             )
             name = "memory"
             raise RequirementMissingError(name, msg)
+
+    def _evict(self, digest: str) -> None:
+        """Close what nobody uses; where that fails it is no fault of who needs the room."""
+        engine = self._open.pop(digest)
+        try:
+            engine.close()
+        except Exception as error:  # noqa: BLE001 - whatever its library raises
+            told = f"{engine.info.variant.label} could not be closed: {type(error).__name__}: {error}"
+            warnings.warn(f"{told}; its memory may not be free", LlmoptWarning, stacklevel=2)
 
     def has(self, variant: Variant) -> bool:
         """Whether a variant is loaded."""

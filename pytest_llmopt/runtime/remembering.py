@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from pytest_llmopt.core.engine import EngineWrapper
+from pytest_llmopt.core.fit import require_fit
 from pytest_llmopt.core.requests import Score
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ class Scores:
         known = {key: self._kept[key] for key in keys if key in self._kept}
         unknown = list(dict.fromkeys(key for key in keys if key not in known))
         if unknown:
-            known.update(zip(unknown, engine.ask(Score(tuple(item for _, item in unknown))), strict=True))
+            asked = Score(tuple(item for _, item in unknown))
+            answer = engine.ask(asked)
+            require_fit(asked, answer, engine.info.variant.engine)  # before it is kept for others
+            known.update(zip(unknown, answer, strict=True))
         for key in keys:
             self._keep(key, known[key])
         return tuple(known[key] for key in keys)

@@ -59,6 +59,8 @@ class ScoredText:
     """Positions where the candidate has no usable distribution."""
     tail: Tail
     """What the candidate's log-probabilities leave out."""
+    reference_tail: Tail
+    """What the reference's leave out."""
     tokens_per_s: float | None = None
     """Of its prompt, in the batch that it was decoded in; None where it was not decoded, or in one step."""
 
@@ -82,6 +84,7 @@ class ScoredText:
             difference=logprob_difference(reference, candidate),
             nonfinite=int((~candidate.is_finite).sum()),
             tail=Tail.of(candidate),
+            reference_tail=Tail.of(reference),
         )
 
 

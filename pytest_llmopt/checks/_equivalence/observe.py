@@ -65,6 +65,8 @@ class DecodeRun:
     """Texts that stopped before their length, for no token that ends one."""
     past_the_end: int = 0
     """Tokens emitted beyond what was asked for."""
+    ends_unknown: bool = False
+    """Whether a text ended early and nothing but the engine's own word says that it may."""
     depth_left_out: str = ""
     """Why only the first contexts were looked at; empty where all were."""
 
@@ -75,6 +77,7 @@ class DecodeRun:
             observed=self.observed + other.observed,
             cut_short=self.cut_short + other.cut_short,
             past_the_end=self.past_the_end + other.past_the_end,
+            ends_unknown=self.ends_unknown or other.ends_unknown,
         )
 
     @property
@@ -149,17 +152,22 @@ def decode(
     sampling = SamplingParams(max_new_tokens=max_new_tokens, stop_token_ids=stop_token_ids)
     generations = candidate.generate(encoded, sampling)
     require_vocabulary(names, generations, reference)
-    lengths = [len(own.logprobs) for own in generations]
+    ends = candidate.eos_token_ids.union(stop_token_ids)
+    short = [own for own in generations if len(own.logprobs) < max_new_tokens]
+    # Whatever the engine calls it, a text ends with a token that ends texts; where it knows none, its word is taken.
+    believed = [own for own in short if own.finish_reason != "length"] if not candidate.eos_token_ids else []
     return DecodeRun(
         _observed(reference, names, generations, path=GREEDY, stop_token_ids=stop_token_ids),
-        cut_short=sum(
-            own.finish_reason == "length" and length < max_new_tokens
-            for own, length in zip(generations, lengths, strict=True)
-        ),
-        past_the_end=sum(
-            own.overrun + max(0, length - max_new_tokens) for own, length in zip(generations, lengths, strict=True)
-        ),
+        cut_short=sum(own.token_ids[-1] not in ends for own in short if own not in believed),
+        past_the_end=sum(own.overrun + _beyond(own.token_ids, ends, max_new_tokens) for own in generations),
+        ends_unknown=bool(believed),
     )
+
+
+def _beyond(token_ids: TokenIds, ends: frozenset[int], max_new_tokens: int) -> int:
+    """Tokens behind the first that ends a text, or behind the last that was asked for."""
+    first = next((place for place, token in enumerate(token_ids[:max_new_tokens]) if token in ends), max_new_tokens - 1)
+    return max(0, len(token_ids) - first - 1)
 
 
 def widen(

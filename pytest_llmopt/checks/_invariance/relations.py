@@ -11,7 +11,7 @@ import numpy as np
 from pytest_llmopt.checks._places import Place
 from pytest_llmopt.checks._texts import FIRST_END, context_room, running_text
 from pytest_llmopt.checks._vocabulary import require_vocabulary
-from pytest_llmopt.core.errors import NoRoomError, NotAnsweredError, WorkerError
+from pytest_llmopt.core.errors import AnswerError, NoRoomError, NotAnsweredError, TestTimeoutError, WorkerError
 from pytest_llmopt.core.inspection import Inspection
 from pytest_llmopt.core.prompts import PromptSet
 from pytest_llmopt.core.relation import Case, NotApplicableError, RelationBrokenError, Subject
@@ -106,9 +106,10 @@ def run(name: str, relation: Relation, subject: Subject, reference: Side | None 
     """
     promise = (relation.__doc__ or name).strip().partition("\n")[0]
     found: list[JudgedPair] = []
+    pairs = relation(subject)
     try:
-        found.extend(JudgedPair.of(pair) for pair in relation(subject))
-    except WorkerError:
+        found.extend(JudgedPair.of(pair) for pair in pairs)
+    except (AnswerError, TestTimeoutError, WorkerError):
         raise  # it says nothing of the relation, and nothing more can be asked
     except NotAnsweredError as error:
         return Outcome(name, promise, tuple(found), unanswered=str(error))
@@ -125,6 +126,9 @@ def run(name: str, relation: Relation, subject: Subject, reference: Side | None 
             return Outcome(name, promise, not_applicable=reason)
         error.add_note(f"while relation {name!r} of assert_invariant was tried: {promise}")
         raise
+    finally:
+        # An engine that it has opened is closed now, and not once it is collected.
+        getattr(pairs, "close", lambda: None)()
     return Outcome(name, promise, tuple(found))
 
 

@@ -12,7 +12,7 @@ from pytest_llmopt.core.logprobs import TopLogprobs
 from pytest_llmopt.statistics.eprocess import sampling_evidence
 from pytest_llmopt.statistics.sampling_laws import likeliest_laws
 from pytest_llmopt.statistics.sampling_numbers import NUMBER_STATISTICS
-from pytest_llmopt.statistics.warping import warp
+from pytest_llmopt.statistics.warping import IncompleteEvidenceError, warp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,10 +109,11 @@ def _causes(sample: DrawnSample, found: SamplingFindings, sampling: SamplingPara
     draft = TopLogprobs.concatenate([item.drafts[found.reading] for item in sample.drawn]) if known else None
     best = likeliest_laws(target, draft, sample.proposed(), sampling.temperature)[0]
     causes = [f"{best.cause} ({best.gain:.0f} nats likelier than lossless)"] if best.gain > CONVINCING else []
-    own = sampling_evidence(
-        [warp(item.acted_on, sampling, tie_margin=sample.rates.tie_margin) for item in sample.drawn],
-        false_alarm=sample.rates.false_alarm,
-    )
+    try:
+        warped = [warp(item.acted_on, sampling, tie_margin=sample.rates.tie_margin) for item in sample.drawn]
+    except IncompleteEvidenceError:  # what the sampler reports does not determine its law
+        return causes, best.gains
+    own = sampling_evidence(warped, false_alarm=sample.rates.false_alarm)
     against = sampling_evidence([item.target for item in sample.drawn], false_alarm=sample.rates.false_alarm)
     if against.alarm and not own.alarm:
         causes.append(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_llmopt.core.answers import DecodeStep
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -47,6 +49,8 @@ class DraftBlocks:
         """The blocks of one decoded prompt."""
         tokens = generation.logprobs.token_ids
         steps = generation.steps
+        if sum(step.emitted for step in steps) < len(tokens):  # an engine that does not know its passes
+            steps = (DecodeStep(1),) * len(tokens)
         emitted = np.array([step.emitted for step in steps], int)
         rejecting = np.array([step.emitted <= step.drafted for step in steps], bool)
         place = np.concatenate([np.arange(count) for count in emitted])[: len(tokens)]

@@ -61,7 +61,7 @@ class ProcessEngine:
             opening = ("open", engine.number, variant, policy, home)
             info, names = connection.exchange(opening, variant, f"loading {variant.label}", LOADING_S)
             engine.info = dataclasses.replace(info, variant=variant)
-            engine.answers = frozenset(BY_NAME[name] for name in names)
+            engine.answers = frozenset(BY_NAME[name] for name in names if name in BY_NAME)
         except BaseException:
             connection.engines.discard(engine.number)
             if not connection.engines:
@@ -72,7 +72,7 @@ class ProcessEngine:
     @property
     def alive(self) -> bool:
         """Whether it can still be asked."""
-        return not self.connection.end
+        return not self.connection.end and self.connection.worker.alive
 
     def ask(self, request: Request[Answer]) -> Answer:
         """The worker's answer.

@@ -100,10 +100,12 @@ class _Server:
         return "answer", self._engines[number].ask(*given_to_it)
 
     def _open(self, number: int, variant: Variant, policy: LoadPolicy, home: dict[str, str] | None) -> tuple[Any, ...]:
-        engine = self._engines[number] = _opened(variant, policy, home)
+        engine = _opened(variant, policy, home)
         names = tuple(sorted(own.__name__ for own in engine.answers))
         # The other side has the variant, and might not find the classes of its optimizations again.
-        return "opened", dataclasses.replace(engine.info, variant=Variant(engine.info.variant.model)), names
+        info = dataclasses.replace(engine.info, variant=Variant(engine.info.variant.model))
+        self._engines[number] = engine
+        return "opened", info, names
 
 
 def _opened(variant: Variant, policy: LoadPolicy, home: dict[str, str] | None) -> Engine:
