@@ -12,7 +12,9 @@ from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.values import Names
 
 if TYPE_CHECKING:
+    from pytest_llmopt.checks._default import Step
     from pytest_llmopt.core.side import Side
+    from pytest_llmopt.core.variant import Variant
     from pytest_llmopt.core.verdict import Verdict
 
 

@@ -140,7 +140,7 @@ def lossless(
 
 
 def _filter_edges(sample: DrawnSample) -> dict[str, str]:
-    """Whether tokens tied at a filter's edge could be bet on: not where what was sampled from is not known well enough."""
+    """Whether tokens tied at a filter's edge could be bet on: not where too little is known of the sampler's law."""
     try:
         warp(sample.drawn[0].acted_on, sample.sampling, tie_margin=sample.rates.tie_margin)
     except IncompleteEvidenceError as error:

@@ -31,6 +31,44 @@ def test_every_check_of_the_promise_leaves_a_record_and_all_failures_are_told(pr
     assert "softmax_scale in effect" in of_the_wrong["not_judged"]
 
 
+def test_what_failed_is_told_where_a_later_check_ends_in_an_error(project, records):
+    project.makeconftest("""
+        from dataclasses import dataclass
+        from typing import ClassVar
+        from pytest_llmopt import Promise
+
+        @dataclass(frozen=True)
+        class Wrong:
+            promise: ClassVar[Promise] = Promise.EQUIVALENT
+            requirements: ClassVar[tuple] = ()
+            conflicts: ClassVar[dict] = {}
+
+            def for_transformers(self, plan):
+                plan.after_load.append(lambda model: model.model.norm.weight.data.mul_(1.5))
+
+            def claims(self, use):
+                from pytest_llmopt.core.errors import ModelError
+                raise ModelError("what was used is gone")
+
+        def pytest_llmopt_optimizations(config):
+            return {"wrong": Wrong}
+    """)
+    project.makepyfile("""
+        from pytest_llmopt import llmopt
+
+        @llmopt.optimization("wrong")
+        def test_it(candidate, reference, prompts):
+            llmopt.assert_gate(candidate, reference, prompts)
+    """)
+    result = project.runpytest_inprocess("--llmopt-model", "tiny-qwen")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*equivalent FAIL: *", "*what was used is gone*"])
+    assert [(record["check"], record["status"]) for record in records() if record["check"]][:2] == [
+        ("equivalent", "FAIL"),
+        ("optimized", "ERROR"),
+    ]
+
+
 def test_a_look_that_was_too_small_is_inconclusive(project, records):
     project.makepyfile("""
         from pytest_llmopt import llmopt

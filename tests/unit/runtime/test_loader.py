@@ -5,7 +5,14 @@ import dataclasses
 import pytest
 
 from pytest_llmopt.core.engine import ModelInfo
-from pytest_llmopt.core.errors import LlmoptError, ModelError, RequirementMissingError, UnknownNameError
+from pytest_llmopt.core.errors import (
+    LlmoptError,
+    LlmoptWarning,
+    ModelError,
+    RequirementMissingError,
+    TestTimeoutError,
+    UnknownNameError,
+)
 from pytest_llmopt.core.loading import LoadPolicy
 from pytest_llmopt.core.registry import Registry
 from pytest_llmopt.core.requests import MeasureLoading
@@ -35,6 +42,9 @@ class Machine:
         if variant.device == "broken":
             message = f"cannot load {variant.device}"
             raise ModelError(message)
+        if variant.device == "slow":
+            message = "still running after 300 s"
+            raise TestTimeoutError(message)
         engine = FakeEngine(self, variant)
         self.open_engines.append(engine)
         return engine
@@ -206,6 +216,51 @@ def test_a_failed_load_leaves_the_others_alone(variant):
         loader.get(variant("broken"))
     assert loader.get(variant("a")) is engine
     loader.close()
+    assert machine.closed == ["a"]
+
+
+def test_a_load_that_the_time_of_a_test_ended_is_tried_again_by_the_next(variant):
+    machine = Machine(room=9)
+    loader = loader_on(machine)
+    for _ in range(2):
+        with pytest.raises(TestTimeoutError):
+            loader.get(variant("slow"))
+    assert machine.opened == ["slow", "slow"]
+
+
+def test_who_needs_room_is_not_blamed_for_an_engine_that_cannot_be_closed(variant):
+    machine = Machine(room=1)
+    loader = loader_on(machine)
+    stuck = loader.get(variant("a"))
+    loader.release()
+
+    def fail():
+        machine.open_engines.remove(stuck)
+        message = "stuck"
+        raise RuntimeError(message)
+
+    stuck.close = fail
+    with pytest.warns(LlmoptWarning, match="could not be closed: RuntimeError: stuck"):
+        assert loader.get(variant("b")).info.variant.device == "b"
+
+
+def test_an_engine_whose_costs_cannot_be_had_is_closed(variant):
+    class FailingEngine(FakeEngine):
+        answers = frozenset({MeasureLoading})
+
+        def ask(self, _request):
+            message = "gone"
+            raise LlmoptError(message)
+
+    class FailingMachine(Machine):
+        def open(self, variant, policy):
+            super().open(variant, policy)
+            self.open_engines[-1] = FailingEngine(self, variant)
+            return self.open_engines[-1]
+
+    machine = FailingMachine(room=9)
+    with pytest.raises(LlmoptError, match="gone"):
+        loader_on(machine).get(variant("a"))
     assert machine.closed == ["a"]
 
 

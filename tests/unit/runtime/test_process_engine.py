@@ -132,6 +132,16 @@ def test_what_it_runs_is_the_variant_that_was_asked_for(engine):
     assert engine.info.variant is engine.variant
 
 
+def test_one_that_died_while_nobody_asked_is_not_handed_to_the_next_test(engine):
+    os.kill(engine.connection.worker.pid, signal.SIGKILL)
+    until = time.monotonic() + LIMIT_S
+    while engine.alive and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not engine.alive
+    with pytest.raises(errors.WorkerError, match="was ended by SIGKILL"):
+        engine.ask(SaveCheckpoint(""))
+
+
 def test_a_copy_shares_the_worker_which_ends_with_the_last_of_both(engine):
     copy = ProcessEngine.open(engine.variant, LoadPolicy(), WorkerPlace(), home_of(odd_engine.Odd), beside=engine)
     processes = family(engine.connection.worker.pid)

@@ -1,8 +1,10 @@
 """What a reference has scored is not asked again, as long as there is room for it."""
 
 import numpy as np
+import pytest
 from sides import FakeEngine
 
+from pytest_llmopt.core.errors import AnswerError
 from pytest_llmopt.core.logprobs import TopLogprobs
 from pytest_llmopt.core.requests import CountGraphs, Score
 from pytest_llmopt.core.tokens import Continuation
@@ -68,3 +70,11 @@ def test_all_else_is_asked_of_the_engine():
     remembering = RememberingEngine(engine, Scores())
     assert [remembering.ask(CountGraphs()) for _ in range(2)] == [2, 2]
     assert len(engine.asked) == 2
+
+
+@pytest.mark.parametrize("answer", [(), (one(B),)], ids=["short", "of other tokens"])
+def test_what_is_no_answer_to_the_question_is_refused_and_not_kept(answer):
+    scores, wrong = Scores(), FakeEngine({Score: lambda _request: answer})
+    with pytest.raises(AnswerError, match="did not answer Score"):
+        RememberingEngine(wrong, scores).ask(Score((A,)))
+    assert np.array_equal(RememberingEngine(counting(), scores).ask(Score((A,)))[0].token_ids, A.token_ids)
