@@ -51,7 +51,7 @@ class Bigram:
             if wrong is not None:
                 return wrong
         if isinstance(request, Generate):
-            return tuple(self._decode(item, request.sampling.max_new_tokens) for item in request.prompts)
+            return tuple(self._decode(item, request.sampling) for item in request.prompts)
         if isinstance(request, Score):
             return tuple(self._read(item.prompt_ids[-1:], item.token_ids) for item in request.continuations)
         if request.report_prompt:
@@ -63,11 +63,13 @@ class Bigram:
     def close(self):
         pass
 
-    def _decode(self, prompt, count):
+    def _decode(self, prompt, sampling):
         tokens = [prompt[-1]]
-        for _ in range(count):
+        while len(tokens) <= sampling.max_new_tokens:
             tokens.append(int(self.table[tokens[-1]].argmax()))
             progress.report(len(tokens) - 1)
+            if tokens[-1] in sampling.stop_token_ids:
+                break
         return self._generation(prompt, self._read(prompt[-1:], tuple(tokens[1:])))
 
     def _read(self, last, tokens):
