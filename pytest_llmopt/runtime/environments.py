@@ -7,7 +7,9 @@ clone or a CI job with that folder finds it.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,6 +22,18 @@ from pytest_llmopt.core.errors import LlmoptError, UnknownNameError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+ANSWER_S = 60.0
+LACKS = """
+import importlib.metadata, json, sys
+def kept(pin):
+    try:
+        from packaging.requirements import Requirement
+        wanted = Requirement(pin)
+        return importlib.metadata.version(wanted.name) in wanted.specifier
+    except ImportError:
+        return False
+print(json.dumps([pin for pin in sys.argv[1:] if not kept(pin)]))
+"""
 PINS = Path(__file__).parent.parent / "environments"
 
 
@@ -103,15 +117,31 @@ def create(name: str, say: Callable[[str], None]) -> Path:
 
 
 def listed() -> list[str]:
-    """A line for each environment: where it is with what is in it, or the command that makes it."""
+    """A line for each environment: where it is with what is in it, and the command that gets what it lacks."""
     lines = []
     for name in known():
-        pinned = ", ".join(_pinned(name))
-        if is_made(name):
-            lines.append(f"{name}: {pinned}; {interpreter_of(name)}")
+        if not is_made(name):
+            what = f"not made yet: llmopt env create {name}"
+        elif (missing := lacks(name)) is None:
+            what = f"{interpreter_of(name)} does not run: remove {folder_of(name)}, then llmopt env create {name}"
+        elif missing:
+            command = f"{interpreter_of(name)} -m pip install {shlex.join(missing)}"
+            what = f"{interpreter_of(name)} lacks {', '.join(missing)}: {command}"
         else:
-            lines.append(f"{name}: {pinned}; not made yet: llmopt env create {name}")
+            what = interpreter_of(name)
+        lines.append(f"{name}: {', '.join(_pinned(name))}; {what}")
     return lines
+
+
+def lacks(name: str) -> list[str] | None:
+    """The pins of an environment that it does not keep; None where its interpreter does not run."""
+    asked = [interpreter_of(name), "-c", LACKS, *_pinned(name)]
+    try:
+        told = subprocess.run(asked, capture_output=True, text=True, timeout=ANSWER_S, check=True)  # noqa: S603
+        found: list[str] = json.loads(told.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    return found
 
 
 def _pinned(name: str) -> list[str]:

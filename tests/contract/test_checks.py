@@ -1,4 +1,4 @@
-"""What every check must be: a function from two sides to a verdict."""
+"""What every check must be: a function to a verdict, from two sides or from one."""
 
 import importlib
 import inspect

@@ -92,7 +92,8 @@ def test_what_pip_says_is_in_the_error(pins, monkeypatch):
     assert left(pins) == []
 
 
-def test_the_list_says_where_it_is_or_the_command_that_makes_it(pins, commands):
+def test_the_list_says_where_it_is_or_the_command_that_makes_it(pins, commands, monkeypatch):
+    monkeypatch.setattr(environments, "lacks", lambda _name: [])  # the stand-in is no interpreter
     assert environments.listed() == [f"{NAME}: numpy==2.3.5, packaging>=24; not made yet: llmopt env create {NAME}"]
     folder = environments.create(NAME, print)
     assert environments.listed() == [f"{NAME}: numpy==2.3.5, packaging>=24; {folder / 'bin' / 'python'}"]
@@ -107,3 +108,19 @@ def test_it_depends_on_the_python_that_makes_it(pins, monkeypatch):
     first = environments.folder_of(NAME)
     monkeypatch.setattr(sys, "version_info", (3, 99, 0))
     assert environments.folder_of(NAME) != first
+
+
+def test_what_a_made_environment_lacks_is_listed_with_the_command_that_gets_it(pins, monkeypatch):
+    pins.write_text("numpy==0.0.1\npackaging>=20\nno-such-package>=1\n")
+    monkeypatch.setattr(environments, "interpreter_of", lambda _name: sys.executable)
+    (line,) = environments.listed()
+    command = f"{sys.executable} -m pip install numpy==0.0.1 'no-such-package>=1'"
+    assert line.endswith(f"lacks numpy==0.0.1, no-such-package>=1: {command}")
+    pins.write_text("packaging>=20\n")
+    assert environments.listed() == [f"{NAME}: packaging>=20; {sys.executable}"]
+
+
+def test_one_whose_interpreter_does_not_run_is_listed_so(pins, commands):
+    environments.create(NAME, print)
+    (line,) = environments.listed()
+    assert f"does not run: remove {environments.folder_of(NAME)}, then llmopt env create {NAME}" in line
