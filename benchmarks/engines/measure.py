@@ -247,10 +247,9 @@ def mutation(_rounds: int) -> dict[str, Any]:
     from run import judge_all
 
     rows: dict[str, Any] = {}
-    pairs = {
-        entry.full_name: [Task(entry.full_name, 0, isolated=isolated) for isolated in (False, True)]
-        for entry in catalogue()
-    }
+    # In an order drawn by chance, so that a run that is stopped is a sample; the same command goes on.
+    names = np.random.default_rng(0).permutation(sorted(entry.full_name for entry in catalogue()))
+    pairs = {name: [Task(name, 0, isolated=isolated) for isolated in (False, True)] for name in map(str, names)}
     judge_all([task for pair in pairs.values() for task in pair], [GATE], workers=2)
     for name, pair in pairs.items():
         found = [result_of(task)["judges"].get(GATE) for task in pair]
