@@ -58,7 +58,7 @@ class Applied:
         Raises:
             OptionError: an option is no plain data.
         """
-        options = {item.name: getattr(self.options, item.name) for item in dataclasses.fields(self.options)}
+        options = {item.name: getattr(self.options, item.name) for item in options_of(self.options)}
         given = {name: written(value, f"{self.name}: {name}") for name, value in options.items()}
         return {"name": self.name, "home": home_of(type(self.options)), "options": given}
 
