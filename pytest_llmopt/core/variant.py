@@ -58,7 +58,8 @@ class Applied:
         Raises:
             OptionError: an option is no plain data.
         """
-        options = {item.name: getattr(self.options, item.name) for item in options_of(self.options)}
+        fields = [item.name for item in options_of(self.options) if item.init]
+        options = {name: getattr(self.options, name) for name in fields}
         given = {name: written(value, f"{self.name}: {name}") for name, value in options.items()}
         return {"name": self.name, "home": home_of(type(self.options)), "options": given}
 
